@@ -1,0 +1,145 @@
+"""The command `segment-cohort`. Each sub-command's work is in `flows/commands/`, loaded only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias
+
+from tasks.scan.errors import PipelineError
+
+EXIT_CODES = """exit codes: 0 every case segmented; 1 some case quarantined or failed (the report is written);
+2 the run itself could not start, nothing was touched"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of the sub-command in `argv`; errors that have a name are one line on standard error."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(import_module(f"flows.commands.{arguments.command}").execute(arguments))
+    except PipelineError as error:
+        print(f"segment-cohort: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """All sub-commands with their arguments."""
+    whole = argparse.ArgumentParser(
+        prog="segment-cohort",
+        description="Segments every scan of a cohort with a U-Net, and says exactly what happened to each.",
+        epilog=EXIT_CODES + ". Not a medical device.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_ingest(commands)
+    _add_train(commands)
+    _add_run(commands)
+    _add_evaluate(commands)
+    _add_after(commands)
+    _add_services(commands)
+    return whole
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add(commands: Commands, name: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, description=text, epilog=epilog)
+
+
+def _add_demo(commands: Commands) -> None:
+    demo = _add(commands, "demo", "make a cohort from real anatomy, train on it, run the nightly deployment")
+    demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
+    demo.add_argument("--minutes", type=float, default=1.5, help="training time (default: 1.5)")
+
+
+def _add_ingest(commands: Commands) -> None:
+    ingest = _add(commands, "ingest", "what would be segmented: one line a case, with geometry, warnings and reasons")
+    _cohort(ingest)
+    _pool(ingest)
+
+
+def _add_train(commands: Commands) -> None:
+    train = _add(commands, "train", "train a model on scans with references", EXIT_CODES)
+    train.add_argument("dataset", type=Path, metavar="DATASET", help="Decathlon folder, or CSV: case,image,reference")
+    train.add_argument("--output", type=Path, default=Path("model"), help="folder of the model (default: model)")
+    train.add_argument("--folds", type=Path, metavar="CSV", help="columns: case,fold")
+    train.add_argument("--fold", type=int, metavar="K", help="the fold to hold out and to score the model on")
+    train.add_argument("--all", action="store_true", help="train on all cases (the default without --folds)")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="time budget of training (default: 10)")
+    length.add_argument("--epochs", type=int, help="passes over the cases instead: same seed, same weights")
+    train.add_argument("--seed", type=int, help="seed of weights, patches and augmentation (default: 0)")
+    train.add_argument(
+        "--spacing", type=float, nargs=3, metavar="MM", help="work at this spacing instead of the median"
+    )
+    train.add_argument("--maps", type=int, help="maps of the first level (default: 16, on a GPU 32)")
+    _references(train)
+    _machine(train)
+    _pool(train)
+    _settings(train)
+
+
+def _add_run(commands: Commands) -> None:
+    run = _add(commands, "run", "segment every scan of a cohort and report what became of each", EXIT_CODES)
+    _cohort(run)
+    run.add_argument("--model", type=Path, required=True, help="folder with model.safetensors and model.json")
+    run.add_argument("--output", type=Path, required=True, metavar="OUT", help="folder for masks, tables and page")
+    run.add_argument("--mirror", action="store_true", default=None, help="average over the flips that training used")
+    _machine(run)
+    _pool(run)
+    _settings(run)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = _add(commands, "evaluate", "compare label maps with references: one row per case and label")
+    evaluate.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="label maps")
+    evaluate.add_argument(
+        "references", type=Path, metavar="REFERENCES", help="folder with label maps of the same names"
+    )
+    evaluate.add_argument("--output", type=Path, default=Path("metrics.csv"), help="the table (default: metrics.csv)")
+    _pool(evaluate)
+
+
+def _add_after(commands: Commands) -> None:
+    explain = _add(commands, "explain", "why a case has the result it has: run, inputs, hashes, stages, times, flags")
+    explain.add_argument("output", type=Path, metavar="OUT", help="output folder of a run")
+    explain.add_argument("case", metavar="CASE", help="name of the case, as in cases.csv")
+    verify = _add(commands, "verify", "recompute the checksums of everything a run wrote")
+    verify.add_argument("output", type=Path, metavar="OUT", help="output folder of a run")
+
+
+def _add_services(commands: Commands) -> None:
+    _add(commands, "up", "start the local Prefect server and worker, and register the deployments")
+    _add(commands, "down", "stop exactly what `up` (or `run`) started")
+
+
+def _cohort(command: argparse.ArgumentParser) -> None:
+    command.add_argument("cohort", type=Path, metavar="COHORT", help="folder of scans, or CSV: case,image,reference")
+    _references(command)
+
+
+def _references(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--references", type=Path, metavar="DIR", help="one label map a case, under the case's name")
+
+
+def _machine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where the network runs (default: auto)")
+    command.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="number type (default: auto)")
+
+
+def _pool(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workers", type=int, metavar="N", help="processes of the local pool (default: one a core)")
+    command.add_argument("--dask", metavar="ADDRESS", help="use this Dask scheduler instead of a local pool")
+
+
+def _settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--settings", type=Path, metavar="TOML", help="settings file; flags win over it")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

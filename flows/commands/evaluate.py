@@ -1,0 +1,33 @@
+"""`segment-cohort evaluate`: metrics of label maps that are already there, whoever made them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from flows.commands.arguments import pool_flags
+from flows.night import check_cohort
+from flows.settings import Settings, load_settings
+from tasks.evaluate import compare_folders
+from tasks.pool import open_pool
+from tasks.report import write_metrics
+from tasks.scan.errors import UnwritableOutput
+
+
+def execute(arguments: Namespace) -> int:
+    """0 when every prediction was compared with its reference, else 1."""
+    settings = load_settings(Settings, None, {"pool": pool_flags(arguments)})
+    check_cohort(arguments.predictions)
+    check_cohort(arguments.references)
+    with open_pool(settings.pool) as pool:
+        outcomes, labels = compare_folders(
+            arguments.predictions.resolve(), arguments.references.resolve(), settings.evaluation, pool
+        )
+    try:
+        write_metrics(outcomes, labels, arguments.output)
+    except OSError as error:
+        raise UnwritableOutput(f"'{arguments.output}': {error.strerror}; choose another --output") from error
+    troubled = [outcome for outcome in outcomes if outcome.problem]
+    for outcome in troubled:
+        print(f"{outcome.name}: {outcome.problem and outcome.problem.message}")
+    print(f"{len(outcomes) - len(troubled)} of {len(outcomes)} cases compared: {arguments.output}")
+    return 1 if troubled else 0

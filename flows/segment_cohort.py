@@ -1,0 +1,38 @@
+"""The night: every scan of a cohort, from its file to its row in the table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import State, flow
+
+from flows.night import Night, open_night, provenance, shards
+from flows.outcomes import refuses_by_name, verdict
+from flows.settings import Settings
+from tasks.evaluate import evaluate
+from tasks.infer import infer
+from tasks.ingest import ingest
+from tasks.postprocess import postprocess
+from tasks.preprocess import preprocess
+from tasks.report import report
+from tasks.scan.records import Case, Outcome, Scores
+
+
+@flow(name="segment-cohort")
+@refuses_by_name
+def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings = Settings()) -> State[None]:  # noqa: B008
+    """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
+    with open_night(cohort, model, output, settings) as night:
+        intake = ingest(night.cohort, settings.references, night.output, night.pool)
+        outcomes = segment(intake.cases, night)
+        return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
+
+
+def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
+    """What became of each of `cases`: stage after stage, a shard at a time."""
+    outcomes: list[Outcome[Scores]] = []
+    for shard in shards(cases, night.settings.shard):
+        prepared = preprocess(shard, night.model.plan, night.work, night.pool)
+        predicted = infer(prepared, night.model, night.model_folder, night.settings.inference, night.work)
+        segmented = postprocess(predicted, night.model, night.masks, night.pool)
+        outcomes += evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
+    return outcomes

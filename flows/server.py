@@ -1,0 +1,142 @@
+"""The Prefect server that records the runs: the one that is configured, else a local one, started when it is needed.
+
+Which server is meant is Prefect's own setting, PREFECT_API_URL; without it, the local one at `LOCAL_API`. A server that
+is started here keeps its history in SQLite, in PREFECT_HOME, and listens on the loopback address only.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+from flows.plugin import LOCAL_API
+from flows.processes import Command, alone, living, start
+from tasks.progress import let_bars_speak
+from tasks.scan.errors import ServiceUnavailable
+
+PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
+"""The `prefect` command of this environment; it never asks."""
+HEALTH_SECONDS = 3.0
+READY_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A Prefect server that answers."""
+
+    url: str
+    """Of its API."""
+    started: bool
+    """Whether this call started it."""
+
+
+def api_url() -> str:
+    """The API of the Prefect server that is meant: PREFECT_API_URL, else that of the local server."""
+    return (get_current_settings().api.url or LOCAL_API).rstrip("/")
+
+
+def server_answers(url: str) -> bool:
+    """Whether a healthy Prefect server answers at the API `url` within 3 seconds."""
+    try:
+        answer = httpx.get(f"{url}/health", timeout=HEALTH_SECONDS)
+        return answer.status_code == httpx.codes.OK and answer.json() is True
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def ensure_server() -> Server:
+    """The server that is meant, started when it is a local one that does not run.
+
+    Raises ServiceUnavailable when it is elsewhere and does not answer, or its port belongs to another program.
+    """
+    url, folder = api_url(), state_folder()
+    with alone(folder):
+        if server_answers(url):
+            return Server(url=url, started=False)
+        if any(process.name == "server" and process.url == url for process in living(folder)):
+            return _wait_for_server(url, folder)
+        start(_server_command(url, _free_port(url)), folder)
+        return Server(url=url, started=True)
+
+
+@contextmanager
+def recorded_by_server() -> Iterator[Server]:
+    """Flows called in this block are recorded by the server that is meant. Raises what `ensure_server` does."""
+    server = ensure_server()
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        let_bars_speak()
+        yield server
+
+
+def prefect_environment() -> dict[str, str]:
+    """The environment in which a `prefect` command reaches the server that is meant, from any folder."""
+    return {
+        **os.environ,
+        "PREFECT_API_URL": api_url(),
+        "PREFECT_HOME": str(get_current_settings().home),
+        "PREFECT_PLUGINS_ENABLED": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def state_folder() -> Path:
+    """Where logs, and what was started, are written down."""
+    return get_current_settings().home / "segment-cohort"
+
+
+def _server_command(url: str, port: int) -> Command:
+    return Command(
+        name="server",
+        arguments=[*PREFECT, "server", "start"],
+        environment={
+            **prefect_environment(),
+            "PREFECT_SERVER_API_HOST": "127.0.0.1",
+            "PREFECT_SERVER_API_PORT": str(port),  # not `--port`: with that alone the server's pages ask port 4200
+        },
+        directory=get_current_settings().home,
+        url=url,
+        ready=lambda: server_answers(url),
+        seconds=READY_SECONDS,
+    )
+
+
+def _free_port(url: str) -> int:
+    """The port at which a local server can be started so that `url` reaches it."""
+    address = urlsplit(url)
+    if address.scheme != "http" or address.hostname not in {"127.0.0.1", "localhost"} or address.path != "/api":
+        raise ServiceUnavailable(
+            f"no Prefect server answers at {url}, which PREFECT_API_URL names; start it, or unset PREFECT_API_URL"
+        )
+    port = address.port or 80
+    with socket.socket() as trial:
+        trial.settimeout(HEALTH_SECONDS)
+        if trial.connect_ex(("127.0.0.1", port)) == 0:
+            raise ServiceUnavailable(
+                f"port {port} of 127.0.0.1 is taken by a program that is not a healthy Prefect server; "
+                "end it, or set PREFECT_API_URL to http://127.0.0.1:PORT/api with a free port"
+            )
+    return port
+
+
+def _wait_for_server(url: str, folder: Path) -> Server:
+    """The server that was started here, once it answers. It is not restarted: a night may be running on it."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if server_answers(url):
+            return Server(url=url, started=False)
+        time.sleep(1)
+    raise ServiceUnavailable(
+        f"the Prefect server at {url} runs, but did not answer for {READY_SECONDS:g} seconds; "
+        f"read {folder / 'server.log'}, then `segment-cohort down` and try again"
+    )

@@ -1,0 +1,87 @@
+"""The settings of a run: one record, composed of the configurations of the stages, from one TOML file and flags."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.evaluate import EvaluationConfig
+from tasks.infer import InferenceConfig
+from tasks.pool import PoolConfig
+from tasks.scan.errors import UnknownSetting
+from tasks.scan.records import FORBID_UNKNOWN
+from tasks.train import PlanConfig, TrainConfig
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of `segment-cohort`."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    references: Path | None = None
+    """Folder with one label map a case; None: those that the cohort itself names."""
+    shard: int = 50
+    """Cases that pass through the stages together; one Prefect task a stage and shard."""
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+
+    def __post_init__(self) -> None:
+        if self.shard < 1:
+            raise ValueError("shard must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """Settings of `train-unet`."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    folds: Path | None = None
+    """CSV with the columns case and fold; None: train on all cases."""
+    fold: int | None = None
+    """The fold that is held out, and segmented and scored when the model is there."""
+    training: TrainConfig = field(default_factory=TrainConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    run: Settings = field(default_factory=Settings)
+    """How the held-out cases are segmented, and which processes prepare the training cases."""
+
+    def __post_init__(self) -> None:
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("folds and fold go together")
+
+
+def load_settings(kind: type[S], file: Path | None, flags: Mapping[str, Any]) -> S:
+    """Settings of `kind` from a TOML `file`, then from `flags` (nested as the record is; None: not given).
+
+    Raises UnknownSetting, naming the setting, when one does not exist or cannot have its value.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UnknownSetting(f"settings '{file}': {error}") from error
+    try:
+        return TypeAdapter(kind).validate_python(_merged(content, flags))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise UnknownSetting(f"{place}: {first['msg']}; docs/settings.md lists what there is") from error
+
+
+def _merged(content: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with every flag that was given in its place."""
+    merged = dict(content)
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            merged[key] = _merged(merged.get(key, {}), value)
+        elif value is not None:
+            merged[key] = value
+    return merged

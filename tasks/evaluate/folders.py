@@ -1,0 +1,52 @@
+"""Label maps in one folder against those of the same names in another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tasks.evaluate.evaluate import EvaluationConfig, evaluate_case, keep_refused
+from tasks.ingest import Found, discover
+from tasks.pool import map_cases
+from tasks.scan.errors import NoPrediction
+from tasks.scan.files import hash_files
+from tasks.scan.records import Case, Outcome, Scores, Segmentation
+from tasks.scan.volume import read_header, read_labels
+
+
+def compare_folders(
+    predictions: Path, references: Path, config: EvaluationConfig, pool: str
+) -> tuple[list[Outcome[Scores]], dict[int, str]]:
+    """Scores of every case that either folder holds, and the labels: all values that occur, named by their number."""
+    found, _ = discover(predictions, references)
+    names = {one.name for one in found}
+    alone = [one for one in discover(references, None)[0] if one.name not in names]
+    cases = [Outcome(name=one.name, value=one) for one in [*found, *alone]]
+    read = map_cases(pool, "read", read_prediction, cases, frozenset(one.name for one in alone))
+    labels = {value: str(value) for value in sorted({v for one in read if one.value for v in one.value.volumes_ml})}
+    scored = map_cases(pool, "evaluate", evaluate_case, read, labels, config)
+    return keep_refused(read, scored, labels, config), labels
+
+
+def read_prediction(found: Found, alone: frozenset[str]) -> Segmentation:
+    """The label map of `found`, with a volume for every value in it or in its reference.
+
+    Raises NoPrediction when it is in `alone`, the references without prediction.
+    """
+    if found.name in alone:
+        raise NoPrediction(found.name, "a reference alone", "a prediction of its name", "add it, or leave both out")
+    grid = read_header(found.image, found.name).geometry
+    labels = read_labels(found.image, grid, found.name)
+    values = set(np.unique(labels).tolist())
+    if found.reference:
+        reference_grid = read_header(found.reference, found.name).geometry
+        values |= set(np.unique(read_labels(found.reference, reference_grid, found.name)).tolist())
+    checksum = hash_files(found.image.files)
+    return Segmentation(
+        case=Case(name=found.name, image=found.image, geometry=grid, reference=found.reference),
+        mask=found.image.files[0],
+        mask_sha256=checksum,
+        input_sha256=checksum,
+        volumes_ml={value: int(np.count_nonzero(labels == value)) * grid.voxel_ml for value in sorted(values - {0})},
+    )

@@ -1,0 +1,69 @@
+"""Infer: logits of the network for every prepared case, in the process of the flow, which owns the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from prefect import task
+
+from tasks.model import Model, load_network
+from tasks.pool import attempt, logged
+from tasks.progress import progress_bar
+from tasks.scan.errors import UnknownSetting
+from tasks.scan.files import save_array
+from tasks.scan.records import FORBID_UNKNOWN, Outcome, Prediction, Prepared
+from unet import UNet, choose_device, choose_precision, predict
+from unet.devices import DeviceName, Precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceConfig:
+    """Where and how the network runs."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    device: DeviceName = "auto"
+    """`auto` is CUDA where there is one, else the CPU."""
+    precision: Precision = "auto"
+    """`auto` is bfloat16 where the hardware has it, else float32."""
+    mirror: bool = False
+    """Average over the flips of the axes that training mirrored: slower, a little better."""
+
+    def resolved(self) -> tuple[torch.device, torch.dtype]:
+        """Device and number type on this machine. Raises UnknownSetting where the device is not there."""
+        try:
+            device = choose_device(self.device)
+        except RuntimeError as error:
+            raise UnknownSetting(str(error)) from error
+        return device, choose_precision(self.precision, device)
+
+
+def infer_case(prepared: Prepared, network: UNet, model: Model, config: InferenceConfig, work: Path) -> Prediction:
+    """The logits of `network` for `prepared`, written to `work`."""
+    device, precision = config.resolved()
+    image = torch.from_numpy(np.load(prepared.voxels)).to(device)
+    mirror_axes = model.mirror_axes if config.mirror else ()
+    logits = predict(network, image, model.plan.patch, precision, mirror_axes)
+    path = save_array(work / f"{prepared.case.name}.logits.npy", logits.cpu().numpy())
+    prepared.voxels.unlink()
+    return Prediction(prepared=prepared, logits=path, device=device.type)
+
+
+@task(name="infer")
+def infer(
+    cases: Sequence[Outcome[Prepared]], model: Model, folder: Path, config: InferenceConfig, work: Path
+) -> list[Outcome[Prediction]]:
+    """Logits for every case of the shard; the network of the model in `folder` is loaded once."""
+    device, _ = config.resolved()
+    network = load_network(model, folder).to(device)
+    results: list[Outcome[Prediction]] = []
+    with progress_bar("infer", len(cases)) as bar:
+        for case in cases:
+            tried = case.value is not None
+            results.append(attempt("infer", infer_case, case, network, model, config, work) if tried else case)  # type: ignore[arg-type]
+            bar.advance()
+    return logged("infer", results)

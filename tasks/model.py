@@ -1,0 +1,93 @@
+"""A model on disk: `model.safetensors` and `model.json`, and how the second is written and read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.scan.errors import CheckpointMismatch, ModelNotFound
+from tasks.scan.files import write_whole
+from tasks.scan.records import FORBID_UNKNOWN, Shape, Spacing
+from unet import UNet, UNetConfig, load_weights, save_weights
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """How quantitative intensities (CT) are normalised: clip to `lower`–`upper`, then (x − `mean`) / `sd`."""
+
+    lower: float
+    upper: float
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the training data decided: the grid the network works on, its shape, and what one step holds."""
+
+    network: UNetConfig
+    spacing_mm: Spacing
+    patch: Shape
+    batch_size: int
+    window: Window | None = None
+    """None: every image is z-scored by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Everything that turns a scan into a label map; `model.json` is this record."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    plan: Plan
+    labels: dict[int, str]
+    """Names of the foreground labels, by value."""
+    weights_sha256: str
+    mirror_axes: tuple[int, ...] = ()
+    """Spatial axes that training mirrored: the only ones that inference may mirror."""
+    keep_largest: tuple[int, ...] = ()
+    """Labels of which only the largest connected component (26 neighbours) is kept."""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    format: int = 1
+
+
+_ADAPTER = TypeAdapter(Model)
+
+
+def save_model(model: Model, network: UNet, folder: Path) -> Model:
+    """`model` with the checksum of the weights just written to `folder`; the description is written last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checksum = save_weights(network, folder / WEIGHTS)
+    values = {name: getattr(model, name) for name in Model.__slots__}
+    saved = Model(**{**values, "weights_sha256": checksum})
+    write_whole(folder / DESCRIPTION, _ADAPTER.dump_json(saved, indent=1))
+    return saved
+
+
+def read_model(folder: Path) -> Model:
+    """The description of the model in `folder`. Raises ModelNotFound or CheckpointMismatch."""
+    path = folder / DESCRIPTION
+    if not path.is_file() or not (folder / WEIGHTS).is_file():
+        raise ModelNotFound(
+            f"no model in '{folder}': it needs {DESCRIPTION} and {WEIGHTS}; train one with `segment-cohort train`"
+        )
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise CheckpointMismatch(f"{path} is not a model of this version: {place}: {first['msg']}") from error
+
+
+def load_network(model: Model, folder: Path) -> UNet:
+    """The trained network of `model`, in evaluation mode. Raises CheckpointMismatch when the files do not fit."""
+    try:
+        return load_weights(model.plan.network, folder / WEIGHTS, model.weights_sha256)
+    except ValueError as error:
+        raise CheckpointMismatch(f"model '{folder}': {error}; copy the whole folder again, or train anew") from error

@@ -1,0 +1,223 @@
+"""Dask processes that take the cases of a shard, one at a time each, and what is done when one of them dies or hangs.
+
+Plain futures in a window as wide as the pool, gathered and released one by one: measured to lose nothing and to repeat
+least when a case kills its worker (`docs/operations.md`). Nothing here knows what a stage computes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import dask
+import psutil
+from distributed import Client, Future, LocalCluster, wait
+from distributed.scheduler import KilledWorker
+from prefect import get_run_logger
+
+from tasks.progress import progress_bar
+from tasks.scan.errors import CaseError, CaseTimedOut, ServiceUnavailable, WorkerDied
+from tasks.scan.records import FORBID_UNKNOWN, Case, Cost, Outcome, Problem
+
+B = TypeVar("B")
+CASE_SECONDS = 1800.0
+"""How long one stage may take for one case before its worker is restarted without it."""
+CONNECT_SECONDS = 30
+RESTART_SECONDS = 30
+"""How long to wait for a restarted worker to come back; the others work on without it if it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """Which processes do the CPU's share of the work."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    workers: int = 0
+    """Processes of the local pool; 0: one for each core."""
+    address: str | None = None
+    """Address of a Dask scheduler to use instead, for example tcp://10.0.0.5:8786."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError("workers must be 0 (one for each core) or more")
+
+
+@contextmanager
+def open_pool(config: PoolConfig) -> Iterator[str]:
+    """The scheduler's address: of the cluster that was named, or of a local one that ends with this block."""
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # who connects to whom is not the night's news
+    if config.address:
+        try:
+            with Client(config.address, timeout=CONNECT_SECONDS) as client:
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError) as error:
+            raise ServiceUnavailable(
+                f"no Dask scheduler with a worker answers at {config.address}: {error}; start it, or leave --dask out"
+            ) from error
+        yield config.address
+        return
+    count = config.workers or os.cpu_count() or 1
+    memory = int(psutil.virtual_memory().total * 0.8 / count)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 2}),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            memory_limit=memory,
+            host="127.0.0.1",
+            dashboard_address=None,
+            env={"PREFECT_PLUGINS_ENABLED": "false"},  # they start an event loop, and a worker already runs one
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+def map_cases(
+    pool: str, stage: str, function: Callable[..., B], cases: Sequence[Outcome[Any]], *arguments: Any
+) -> list[Outcome[B]]:
+    """`function(value, *arguments)` of every case that has a value, in the pool, in the order of `cases`.
+
+    A case that fails, kills its worker or hangs becomes an outcome with its problem; one that failed before passes by.
+    """
+    results: list[Outcome[B]] = [replace(outcome, value=None) for outcome in cases]
+    waiting = [index for index, outcome in enumerate(cases) if outcome.value is not None]
+    if not waiting:
+        return results
+    with Client(pool, timeout=CONNECT_SECONDS) as client, progress_bar(stage, len(waiting)) as bar:
+        for index, result in _run_window(client, stage, function, cases, waiting, arguments):
+            results[index] = result
+            bar.advance()
+    return results
+
+
+def _run_window(
+    client: Client, stage: str, function: Any, cases: Sequence[Outcome[Any]], waiting: list[int], arguments: Any
+) -> Iterator[tuple[int, Outcome[Any]]]:
+    """Index and result of each case in `waiting`, as they finish; no more are submitted than there are workers."""
+    queue = iter(waiting)
+    running: dict[Future[Any], tuple[int, float]] = {}
+    width = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    while True:
+        while len(running) < width and (index := next(queue, None)) is not None:
+            future = client.submit(attempt, stage, function, cases[index], *arguments, pure=False)
+            running[future] = (index, time.monotonic())
+        if not running:
+            return
+        for future in _finished(running):
+            index, _ = running.pop(future)
+            yield index, _collect(future, stage, cases[index])
+            future.release()
+        late = _overdue(running)
+        if late is not None:
+            index, _ = running.pop(late)
+            _restart_worker_of(client, late)
+            error = CaseTimedOut(
+                cases[index].name,
+                f"stage {stage} took more than {CASE_SECONDS:.0f} s",
+                "a case that ends",
+                "look at the scan's size with `segment-cohort ingest`, or run it alone",
+            )
+            yield index, failed(cases[index], problem_of(error, stage))
+            running = {future: (number, time.monotonic()) for future, (number, _) in running.items()}
+
+
+def _finished(running: dict[Future[Any], tuple[int, float]]) -> list[Future[Any]]:
+    """The futures that ended, waiting up to a second for the first."""
+    try:
+        return list(wait(list(running), timeout=1.0, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        return []
+
+
+def _overdue(running: dict[Future[Any], tuple[int, float]]) -> Future[Any] | None:
+    """The longest running future, if it ran for longer than a case may."""
+    late = [(since, future) for future, (_, since) in running.items() if time.monotonic() - since > CASE_SECONDS]
+    return min(late, key=lambda pair: pair[0])[1] if late else None
+
+
+def _restart_worker_of(client: Client, future: Future[Any]) -> None:
+    """Free the worker that is stuck in `future`; the other cases it held are given to others."""
+    processing = client.processing()
+    future.cancel()
+    stuck = [address for address, keys in processing.items() if future.key in keys]
+    client.restart_workers(stuck, timeout=RESTART_SECONDS, raise_for_error=False)
+
+
+def _collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
+    """The outcome that `future` holds, or that its case killed its workers."""
+    try:
+        result: Outcome[Any] = future.result()
+    except KilledWorker:
+        error = WorkerDied(
+            case.name,
+            f"stage {stage} killed its process each time it was tried",
+            "a scan that can be processed within the memory of a worker",
+            "run it alone with fewer --workers; if it dies again, the file itself is suspect",
+        )
+        return failed(case, problem_of(error, stage))
+    return result
+
+
+def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *arguments: Any) -> Outcome[Any]:
+    """The outcome of `case` after `function(case.value, *arguments)`: its result, or the problem, and what it cost.
+
+    An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
+    """
+    start = time.monotonic()
+    try:
+        try:
+            value = function(case.value, *arguments)
+        except OSError:
+            value = function(case.value, *arguments)
+        result = replace(case, value=value, case=value if isinstance(value, Case) else case.case)
+    except CaseError as error:
+        result = failed(case, problem_of(error, stage))
+    except Exception as error:  # noqa: BLE001 - the one place where whatever a case raises becomes its outcome
+        result = failed(case, unforeseen(error, stage, case.name))
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb)
+    return replace(result, costs=(*result.costs, cost))
+
+
+def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:
+    """`case`, stopped by `problem`."""
+    return replace(case, value=None, problem=problem)
+
+
+def problem_of(error: CaseError, stage: str) -> Problem:
+    """`error` as the tables show it: the input is at fault."""
+    return Problem(stage=stage, status="quarantined", reason=error.reason(), message=error.message, remedy=error.remedy)
+
+
+def unforeseen(error: Exception, stage: str, name: str) -> Problem:
+    """An error that has no name here, with the place it was raised: the program is at fault."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - a name for people, not a path
+    return Problem(
+        stage=stage,
+        status="failed",
+        reason=type(error).__name__,
+        message=f"case '{name}': {type(error).__name__}: {error} ({place})",
+        remedy="this is an error of the program: report it with run.json",
+    )
+
+
+def logged(stage: str, outcomes: list[Outcome[B]]) -> list[Outcome[B]]:
+    """`outcomes`, after one line in the run's log for each that this stage had in hand: what became of it, how long."""
+    logger = get_run_logger()
+    for outcome in outcomes:
+        if not outcome.costs or outcome.costs[-1].stage != stage:
+            continue
+        if outcome.problem:
+            logger.warning("%s: %s: %s", stage, outcome.problem.status, outcome.problem.message)
+        else:
+            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, outcome.costs[-1].seconds)
+    return outcomes

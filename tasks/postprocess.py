@@ -1,0 +1,66 @@
+"""Postprocess: undo padding, resampling, cropping and reorientation; keep the largest component where it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+
+from tasks.model import Model
+from tasks.pool import logged, map_cases
+from tasks.preprocess import uncrop, unpad
+from tasks.scan.files import hash_files
+from tasks.scan.records import Outcome, Prediction, Segmentation
+from tasks.scan.resample import restore_labels
+from tasks.scan.volume import write_mask
+
+Labels = NDArray[np.uint8]
+
+
+def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segmentation:
+    """The label map of `prediction` on the scan's own grid, written to `masks` and verified by reading it back."""
+    prepared = prediction.prepared
+    case = prepared.case
+    logits = unpad(np.load(prediction.logits), prepared.resampled_shape)
+    labels = restore_labels(np.ascontiguousarray(logits), prepared.crop_shape)
+    labels = keep_largest(labels, model.keep_largest)
+    whole = model_values(uncrop(labels, prepared.crop_start, prepared.canonical_shape), model)
+    path = masks / f"{case.name}.nii.gz"
+    write_mask(whole, case, path)
+    segmentation = Segmentation(
+        case=case,
+        mask=path,
+        mask_sha256=hash_files([path]),
+        input_sha256=prepared.input_sha256,
+        volumes_ml={value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels},
+    )
+    prediction.logits.unlink()
+    return segmentation
+
+
+@task(name="postprocess")
+def postprocess(
+    cases: Sequence[Outcome[Prediction]], model: Model, masks: Path, pool: str
+) -> list[Outcome[Segmentation]]:
+    """Every case of the shard back on its own grid, in parallel."""
+    return logged("postprocess", map_cases(pool, "postprocess", postprocess_case, cases, model, masks))
+
+
+def keep_largest(labels: Labels, values: Sequence[int]) -> Labels:
+    """`labels` (X, Y, Z), where of each label in `values` only the largest component (26 neighbours) is left."""
+    result = labels.copy()
+    for value in values:
+        mask = labels == value
+        result[mask & ~cc3d.largest_k(mask, k=1, connectivity=26).astype(bool)] = 0
+    return result
+
+
+def model_values(classes: Labels, model: Model) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Class numbers 0…K−1 as the model's label values, which need not be consecutive."""
+    values = [0, *sorted(model.labels)]
+    table = np.array(values, np.uint8) if max(values) < 256 else np.array(values, np.uint16)
+    return table[classes]

@@ -1,0 +1,102 @@
+"""Preprocess: RAS+ axes, crop to non-zero, normalise, resample to the model's spacing, pad. Postprocess undoes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+
+from tasks.model import Plan, Window
+from tasks.pool import logged, map_cases
+from tasks.scan.files import hash_files, save_array
+from tasks.scan.geometry import canonical_spacing_mm
+from tasks.scan.records import Case, Outcome, Prepared, Shape
+from tasks.scan.resample import resample_image, resampled_shape
+from tasks.scan.volume import read_voxels
+
+Volume = NDArray[np.float32]
+N = TypeVar("N", bound=np.generic)
+
+
+def preprocess_case(case: Case, plan: Plan, work: Path) -> Prepared:
+    """`case` on the network's grid, written to `work`. Raises CaseError when the voxels cannot be used."""
+    voxels, geometry = read_voxels(case.image, case.name)
+    spacing_mm = canonical_spacing_mm(geometry)
+    start, shape = nonzero_box(voxels)
+    cropped = crop(voxels, start, shape)
+    new_shape = resampled_shape(shape, spacing_mm, plan.spacing_mm)
+    image = resample_image(normalise(cropped, plan.window, voxels.size), spacing_mm, new_shape)
+    padded = pad(image, plan.network.divisor)
+    return Prepared(
+        case=case,
+        voxels=save_array(work / f"{case.name}.image.npy", padded[None]),
+        canonical_shape=_shape(voxels),
+        crop_start=start,
+        crop_shape=shape,
+        resampled_shape=new_shape,
+        input_sha256=hash_files(case.image.files),
+    )
+
+
+@task(name="preprocess")
+def preprocess(cases: Sequence[Outcome[Case]], plan: Plan, work: Path, pool: str) -> list[Outcome[Prepared]]:
+    """Every case of the shard on the network's grid, in parallel."""
+    return logged("preprocess", map_cases(pool, "preprocess", preprocess_case, cases, plan, work))
+
+
+def nonzero_box(voxels: Volume) -> tuple[Shape, Shape]:
+    """First index and side lengths of the box around all voxels that are not 0; the whole volume if all are 0."""
+    start, stop = [], []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        used = np.flatnonzero(np.any(voxels != 0, axis=others))
+        start.append(int(used[0]) if used.size else 0)
+        stop.append(int(used[-1]) + 1 if used.size else voxels.shape[axis])
+    x, y, z = (last - first for first, last in zip(start, stop, strict=True))
+    return (start[0], start[1], start[2]), (x, y, z)
+
+
+def crop(voxels: NDArray[N], start: Shape, shape: Shape) -> NDArray[N]:
+    """The box of `voxels` that begins at `start` and measures `shape`."""
+    return voxels[tuple(slice(first, first + length) for first, length in zip(start, shape, strict=True))]
+
+
+def uncrop(labels: NDArray[N], start: Shape, canonical_shape: Shape) -> NDArray[N]:
+    """`labels` of the box, back in a volume of `canonical_shape` whose rest is background."""
+    whole = np.zeros(canonical_shape, labels.dtype)
+    whole[tuple(slice(first, first + length) for first, length in zip(start, labels.shape, strict=True))] = labels
+    return whole
+
+
+def normalise(cropped: Volume, window: Window | None, whole_size: int) -> Volume:
+    """`cropped` by the data set's `window`, else by its own mean and standard deviation.
+
+    Where cropping removed more than a quarter of `whole_size` voxels, those that are 0 are no tissue: they do not
+    count, and stay 0.
+    """
+    if window:
+        clipped = np.clip(cropped, window.lower, window.upper)
+        return ((clipped - window.mean) / max(window.sd, 1e-8)).astype(np.float32)
+    tissue = cropped != 0 if cropped.size < 0.75 * whole_size else np.ones(cropped.shape, bool)
+    values = cropped[tissue].astype(np.float64)
+    scaled = (cropped - values.mean()) / max(float(values.std()), 1e-8)
+    return np.where(tissue, scaled, 0).astype(np.float32)
+
+
+def pad(image: NDArray[N], divisor: tuple[int, ...]) -> NDArray[N]:
+    """`image` with zeros at the far end of each axis, up to the next multiple of `divisor`."""
+    return np.pad(image, [(0, -length % factor) for length, factor in zip(image.shape, divisor, strict=True)])
+
+
+def unpad(logits: NDArray[N], shape: Shape) -> NDArray[N]:
+    """The first `shape` voxels of `logits` (K, X, Y, Z): what is left when the padding is taken away."""
+    return logits[(slice(None), *(slice(length) for length in shape))]
+
+
+def _shape(voxels: Volume) -> Shape:
+    x, y, z = voxels.shape
+    return (x, y, z)

@@ -1,0 +1,61 @@
+"""Report: the tables, the page, and the record of the run; written when all cases are known, run.json last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, runtime, task
+
+from tasks.ingest import SetAside
+from tasks.report.page import write_page
+from tasks.report.provenance import describe_run, write_run
+from tasks.report.tables import case_problem, case_status, write_tables
+from tasks.scan.records import Outcome, Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How many cases became what, and the names of those that were not segmented and scored as asked."""
+
+    output: Path
+    counts: dict[str, int]
+    troubled: tuple[str, ...]
+
+
+@task(name="report")
+def report(
+    outcomes: Sequence[Outcome[Scores]],
+    set_aside: Sequence[SetAside],
+    labels: Mapping[int, str],
+    provenance: Mapping[str, Any],
+    output: Path,
+) -> Report:
+    """The report of a run, written to `output`."""
+    run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)}
+    retire_old_masks(outcomes, output / "segmentations")
+    write_tables(outcomes, labels, output)
+    write_page(outcomes, labels, run, output)
+    aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
+    write_run(run, outcomes, aside, output)
+    counts = Counter(case_status(outcome) for outcome in outcomes)
+    get_run_logger().info("report: %s, %s", output / "report.html", dict(counts))
+    return Report(
+        output=output,
+        counts=dict(sorted(counts.items(), reverse=True)),
+        troubled=tuple(sorted(outcome.name for outcome in outcomes if case_problem(outcome))),
+    )
+
+
+def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
+    """Rename to `CASE.nii.gz.old` the mask an earlier run left of a case that this run could not segment.
+
+    Nobody is to take last week's mask for tonight's.
+    """
+    for outcome in outcomes:
+        mask = masks / f"{outcome.name}.nii.gz"
+        if outcome.value is None and mask.exists():
+            mask.replace(mask.with_name(f"{mask.name}.old"))

@@ -1,0 +1,138 @@
+"""The three tables of a night, `metrics.csv`, `summary.csv` and `cases.csv`, as `docs/metrics.md` describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tasks.report.summary import summary_frame
+from tasks.scan.files import write_whole
+from tasks.scan.records import Case, Outcome, Problem, Score, Scores
+
+STAGES = ("ingest", "preprocess", "infer", "postprocess", "evaluate")
+METRICS_COLUMNS = ("case", *(field.name for field in fields(Score)))
+CASES_COLUMNS = (
+    "case",
+    "status",
+    *("stage", "reason", "message", "remedy"),
+    *(f"{stage}_seconds" for stage in STAGES),
+    "peak_memory_mb",
+    "spacing_mm",
+    "shape",
+    "volumes_ml",
+    "flags",
+    "input_sha256",
+    "output_sha256",
+)
+
+
+def write_tables(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], output: Path) -> None:
+    """Write `metrics.csv`, `summary.csv` and `cases.csv` into `output`, each whole or not at all.
+
+    `labels` names the foreground labels by value: a case without scores has one row `not_segmented` for each.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    write_metrics(outcomes, labels, output / "metrics.csv")
+    write_whole(output / "summary.csv", as_csv(summary_frame(metrics_frame(outcomes, labels), labels)))
+    write_whole(output / "cases.csv", as_csv(cases_frame(outcomes)))
+
+
+def write_metrics(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], path: Path) -> None:
+    """Write the table of metrics alone to `path`."""
+    write_whole(path, as_csv(metrics_frame(outcomes, labels)))
+
+
+def metrics_frame(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str]) -> pd.DataFrame:
+    """One row per case and label, for every case there is, sorted by case and label."""
+    rows = [{"case": outcome.name, **asdict(score)} for outcome in outcomes for score in scores_of(outcome, labels)]
+    return pd.DataFrame(rows, columns=list(METRICS_COLUMNS)).sort_values(["case", "label"], ignore_index=True)
+
+
+def scores_of(outcome: Outcome[Scores], labels: Mapping[int, str]) -> list[Score]:
+    """Exactly one score per label, sorted: the case's own, or one `not_segmented` without numbers."""
+    numbers: dict[str, Any] = {field.name: np.nan for field in fields(Score)}
+    own = {score.label: score for score in outcome.value.scores} if outcome.value else {}
+    return [
+        own.get(label) or Score(**{**numbers, "label": label, "name": labels[label], "status": "not_segmented"})
+        for label in sorted(labels)
+    ]
+
+
+def cases_frame(outcomes: Sequence[Outcome[Scores]]) -> pd.DataFrame:
+    """One row per case, sorted by case: what became of it, why, what it cost, and what went in and came out."""
+    rows = [_case_row(outcome) for outcome in outcomes]
+    return pd.DataFrame(rows, columns=list(CASES_COLUMNS)).sort_values("case", ignore_index=True)
+
+
+def case_status(outcome: Outcome[Scores]) -> str:
+    """`segmented`, or the status of the problem."""
+    problem = case_problem(outcome)
+    return problem.status if problem else "segmented"
+
+
+def case_problem(outcome: Outcome[Scores]) -> Problem | None:
+    """Why a case is not `segmented`; a case that nobody accounted for gets a problem that says so."""
+    if outcome.problem or outcome.value:
+        return outcome.problem
+    return Problem(
+        stage=outcome.costs[-1].stage if outcome.costs else "ingest",
+        status="failed",
+        reason="unaccounted",
+        message=f"case '{outcome.name}': it has neither scores nor a problem; needed: one of them",
+        remedy="report this as a defect of the program and run the case again",
+    )
+
+
+def _case_row(outcome: Outcome[Scores]) -> dict[str, Any]:
+    row: dict[str, Any] = {"case": outcome.name}
+    if problem := case_problem(outcome):
+        row |= asdict(problem)
+    row["status"] = case_status(outcome)
+    for cost in outcome.costs:  # a stage that was tried again counts every try
+        column = f"{cost.stage}_seconds"
+        row[column] = row.get(column, 0.0) + cost.seconds
+    row["peak_memory_mb"] = max((cost.peak_memory_mb for cost in outcome.costs), default=np.nan)
+    if case := case_of(outcome):
+        row |= {
+            "spacing_mm": "x".join(f"{length:.6g}" for length in case.geometry.spacing_mm),
+            "shape": "x".join(str(length) for length in case.geometry.shape),
+            "flags": "; ".join(case.warnings),
+        }
+    if outcome.value:
+        segmentation = outcome.value.segmentation
+        row |= {
+            "volumes_ml": ";".join(f"{label}={ml:.6g}" for label, ml in sorted(segmentation.volumes_ml.items())),
+            "input_sha256": segmentation.input_sha256,
+            "output_sha256": segmentation.mask_sha256,
+        }
+    return row
+
+
+def case_of(outcome: Outcome[Scores]) -> Case | None:
+    """The case behind an outcome, None where not even its headers could be read."""
+    return outcome.value.segmentation.case if outcome.value else outcome.case
+
+
+def as_csv(frame: pd.DataFrame) -> bytes:
+    """`frame` in UTF-8 with a header, `.` decimals, six significant digits, `inf`, nothing where undefined, and `\\n`.
+
+    A file name that is not UTF-8 reaches a message as lone surrogates, which UTF-8 cannot hold; they are written as
+    `\\udcff`, because a strange name must not cost a night its tables.
+    """
+    safe = frame.apply(lambda column: column if column.dtype.kind in "if" else column.map(_safe_cell))
+    text: str = safe.to_csv(index=False, float_format="%.6g", na_rep="", lineterminator="\n")
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _safe_cell(cell: object) -> object:
+    # A spreadsheet runs a text that begins like a formula, unless an apostrophe stands before it. White space is
+    # folded, so that a row is a line and no leading tab hides such a beginning.
+    if not isinstance(cell, str):
+        return cell
+    text = " ".join(cell.split())
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -1,0 +1,155 @@
+"""Everything that can be wrong, as one tree.
+
+PipelineError
+├── CaseError                 one case's data is wrong: never retried, always reported, the others go on
+│   ├── UnreadableImage       the file is truncated, corrupt, or not what its name says
+│   ├── UnsupportedImage      readable, but not one 3-D volume of scalar voxels
+│   ├── UnusableGeometry      the header does not say where the voxels are
+│   ├── MissingSlice          a series has a gap
+│   ├── DuplicateSlice        a series has two slices at one position
+│   ├── UnevenSlices          the slices of a series are not equally spaced
+│   ├── NonFiniteVoxels       NaN or infinity among the voxels
+│   ├── EmptyImage            all voxels have one value: there is nothing to segment
+│   ├── GridMismatch          image and reference are on different grids
+│   ├── UnknownLabel          a reference holds a value the model has no label for
+│   ├── NoReference           a case of a training set without a label map, or with an empty one
+│   ├── NoPrediction          a reference to which no segmentation belongs
+│   ├── WorkerDied            the process that worked on the case was killed, each time
+│   └── CaseTimedOut          the case took longer than a case may take
+└── SetupError                the run itself is wrong: stop before the first case
+    ├── UnknownSetting        a setting that does not exist, or a value it cannot have
+    ├── EmptyCohort           no scan found, or too few to train on
+    ├── ModelNotFound         there is no model where one was named
+    ├── CheckpointMismatch    the model's files do not belong together, or are damaged
+    ├── UnwritableOutput      the output folder cannot be written, or another run holds it
+    ├── UnreadableRun         an output folder holds no finished run
+    ├── ServiceUnavailable    the Prefect server, a worker or a Dask cluster does not answer
+    └── DemoUnavailable       the brain template that the demo is made from is not installed
+
+A case error names the case, what was found, what was needed and the remedy. Its `reason` is the stable code that the
+tables carry: the class name in snake case.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class PipelineError(Exception):
+    """Anything that this program refuses by name."""
+
+
+class CaseError(PipelineError):
+    """One case's data is wrong. `str()` gives case, finding, need and remedy in one sentence."""
+
+    def __init__(self, case: str, found: str, needed: str, remedy: str) -> None:
+        super().__init__(case, found, needed, remedy)
+        self.case = case
+        self.found = found
+        self.needed = needed
+        self.remedy = remedy
+
+    @property
+    def message(self) -> str:
+        """What was found and what was needed, without the remedy."""
+        return f"case '{self.case}': {self.found}; needed: {self.needed}"
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+    @classmethod
+    def reason(cls) -> str:
+        """The stable code of this error, for example `missing_slice`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class UnreadableImage(CaseError):
+    """The file is truncated, corrupt, or not what its name says."""
+
+
+class UnsupportedImage(CaseError):
+    """The file is readable, but is not one 3-D volume of scalar voxels."""
+
+
+class UnusableGeometry(CaseError):
+    """The header does not say where the voxels are: no position, a sheared or singular affine, a zero spacing."""
+
+
+class MissingSlice(CaseError):
+    """A DICOM series has a gap where a slice should be."""
+
+
+class DuplicateSlice(CaseError):
+    """A DICOM series has two slices at one position."""
+
+
+class UnevenSlices(CaseError):
+    """The slices of a DICOM series are not equally spaced."""
+
+
+class NonFiniteVoxels(CaseError):
+    """NaN or infinity among the voxels."""
+
+
+class EmptyImage(CaseError):
+    """All voxels have one value."""
+
+
+class GridMismatch(CaseError):
+    """Image and reference are on different grids."""
+
+
+class UnknownLabel(CaseError):
+    """A reference holds a value that the model or data set has no label for."""
+
+
+class NoReference(CaseError):
+    """A case of a training set has no label map, or an empty one."""
+
+
+class NoPrediction(CaseError):
+    """A reference has no segmentation that belongs to it."""
+
+
+class WorkerDied(CaseError):
+    """The worker process was killed each time it took this case."""
+
+
+class CaseTimedOut(CaseError):
+    """The case took longer than a case may take."""
+
+
+class SetupError(PipelineError):
+    """The run itself is wrong. The message says what was found and what to do; no output was touched."""
+
+
+class UnknownSetting(SetupError):
+    """A setting that does not exist, or a value that it cannot have."""
+
+
+class EmptyCohort(SetupError):
+    """No scan was found, or too few to do what was asked."""
+
+
+class ModelNotFound(SetupError):
+    """There is no model in the folder that was named."""
+
+
+class CheckpointMismatch(SetupError):
+    """The model's files do not belong together, or are damaged."""
+
+
+class UnwritableOutput(SetupError):
+    """The output folder cannot be written, or another run holds it."""
+
+
+class ServiceUnavailable(SetupError):
+    """A server, worker or cluster that was named does not answer."""
+
+
+class UnreadableRun(SetupError):
+    """An output folder holds no finished run."""
+
+
+class DemoUnavailable(SetupError):
+    """The brain template that the demo cohort is made from is not installed."""

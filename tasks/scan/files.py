@@ -1,0 +1,45 @@
+"""Files that are either whole or not there, and their checksums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name in the same folder, of this process only, for a file that is not whole yet."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader, or a kill at any moment, finds all of it or the former file."""
+    temporary = temporary_name(path)
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_array(path: Path, array: NDArray[np.generic]) -> Path:
+    """`path`, which now holds `array` in numpy's own format, for passing between the stages of one run."""
+    temporary = temporary_name(path)
+    with temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    temporary.replace(path)
+    return path
+
+
+def hash_files(files: Sequence[Path]) -> str:
+    """SHA-256 over the bytes of `files`, in their order."""
+    digest = sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

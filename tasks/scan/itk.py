@@ -1,0 +1,84 @@
+"""NRRD and MetaImage (`.nrrd`, `.nhdr`, `.mha`, `.mhd`), read with SimpleITK."""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from tasks.scan.errors import UnsupportedImage
+from tasks.scan.geometry import affine_from_lps
+from tasks.scan.reading import Header, reading
+from tasks.scan.records import Geometry, Source
+
+_DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]*?)\s*$", re.MULTILINE)
+
+
+def data_file(header: Path) -> Path | None:
+    """The file beside `header` that holds its voxels; None where they follow the header, or are in several files.
+
+    Raises:
+        OSError: the header cannot be read.
+    """
+    with header.open("rb") as stream:
+        match = _DATA_FILE.search(stream.read(1 << 16).split(b"\n\n")[0])
+    name = match.group(1).decode(errors="replace") if match else "LOCAL"
+    return None if name.upper().startswith(("LOCAL", "LIST")) or "%" in name else header.parent / name
+
+
+def read_header(source: Source, case: str) -> Header:
+    """The grid of an NRRD or MetaImage file.
+
+    Raises:
+        UnreadableImage, UnsupportedImage
+    """
+    reader = _open(source, case)
+    stored = reader.GetSize()
+    if reader.GetDimension() not in (3, 4) or any(length > 1 for length in stored[3:]):
+        raise _unsupported(case, f"an image of {' × '.join(str(length) for length in stored)} voxels")
+    pixel = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+    if reader.GetNumberOfComponents() != 1 or "complex" in pixel:
+        raise _unsupported(case, f"voxels of type '{pixel}'")
+    dimension = reader.GetDimension()
+    directions = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
+    affine = affine_from_lps(directions, np.array(reader.GetSpacing()[:3]), np.array(reader.GetOrigin()[:3]))
+    return Header(source=source, geometry=Geometry(shape=(stored[0], stored[1], stored[2]), affine=affine))
+
+
+def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
+    """All voxels (in the stored order) and the grid.
+
+    Raises:
+        UnreadableImage, UnsupportedImage
+    """
+    geometry = read_header(source, case).geometry
+    with reading(source.files[-1], case), np.errstate(over="ignore"):
+        image = SimpleITK.ReadImage(source.files[0])
+        voxels = SimpleITK.GetArrayViewFromImage(image).astype(np.float32)
+    # SimpleITK hands out (z, y, x); a fourth axis, here of length 1, comes first.
+    return voxels.reshape(geometry.shape[::-1]).transpose(), geometry
+
+
+def _open(source: Source, case: str) -> SimpleITK.ImageFileReader:
+    file = source.files[0]
+    with reading(file, case):
+        file.open("rb").close()  # SimpleITK has one error for everything; this tells a missing file from a broken one
+        reader = SimpleITK.ImageFileReader()
+        reader.SetFileName(file)
+        reader.ReadImageInformation()
+        if file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None:
+            raise _unsupported(case, "a header whose voxels are in several files, or nowhere")
+        return reader
+
+
+def _unsupported(case: str, found: str) -> UnsupportedImage:
+    return UnsupportedImage(
+        case,
+        found=found,
+        needed="one 3-D volume of one number per voxel in one file",
+        remedy="save the volume to segment as .nrrd or .mha",
+    )

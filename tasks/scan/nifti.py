@@ -1,0 +1,199 @@
+"""NIfTI-1 and NIfTI-2 (`.nii`, `.nii.gz`, `.hdr`/`.img`), read and written with nibabel.
+
+The header is read without nibabel's repairs, which turn a spacing of 0 into 1 mm and say so in a log only; and never
+by SimpleITK, which fills what a truncated file lacks with zeros.
+"""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import nibabel
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from tasks.scan.errors import UnreadableImage, UnsupportedImage, UnusableGeometry
+from tasks.scan.files import write_whole
+from tasks.scan.geometry import as_affine, grid_distance_mm
+from tasks.scan.reading import Header, reading, shown
+from tasks.scan.records import Affine, Geometry, Shape, Source
+
+FORM_DISTANCE_MM = 1.0
+"""sform and qform that put a corner further apart than this are worth a warning."""
+
+_HEADERS = {348: Nifti1Header, 540: Nifti2Header}
+_MAGIC = (b"n+1", b"ni1", b"n+2", b"ni2")
+_MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # the spatial codes of xyzt_units; anything else is taken as mm
+_GEOMETRY_FIELDS = (
+    "pixdim",
+    "qform_code",
+    "sform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+    "xyzt_units",
+)
+
+
+def read_header(source: Source, case: str) -> Header:
+    """The grid of a NIfTI file: sform before qform, as nibabel has it.
+
+    Raises:
+        UnreadableImage, UnsupportedImage, UnusableGeometry
+    """
+    header = _raw_header(source.files[0], case)
+    if bytes(header["magic"])[:2] == b"ni" and len(source.files) == 1:
+        raise UnreadableImage(
+            case,
+            found=f"'{shown(source.files[0])}' is a header without its .img file",
+            needed="the pair of .hdr and .img",
+            remedy="copy both files again",
+        )
+    shape = _shape(header, case)
+    sform, qform = _forms(header, case)
+    used = sform or qform
+    if used is None:
+        raise UnusableGeometry(
+            case,
+            found="neither sform nor qform of the NIfTI header is set",
+            needed="a header that places the voxels in the patient",
+            remedy="convert the scan again from the DICOM series, or set the sform if you know it",
+        )
+    geometry = Geometry(shape=shape, affine=used)
+    return Header(source=source, geometry=geometry, warnings=_warnings(header, geometry, qform))
+
+
+def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
+    """All voxels (scaled, in the stored order) and the grid. Every byte is read, so that gzip's checksum is checked.
+
+    Raises:
+        UnreadableImage, UnsupportedImage, UnusableGeometry
+    """
+    geometry = read_header(source, case).geometry
+    header = _raw_header(source.files[0], case)
+    file = source.files[-1]
+    with reading(file, case), _open(file) as stream, np.errstate(over="ignore"):
+        voxels = np.asarray(ArrayProxy(stream, header, mmap=False), dtype=np.float32)
+        while stream.read(1 << 20):
+            pass
+        return voxels.reshape(geometry.shape), geometry
+
+
+def write(labels: NDArray[np.uint8 | np.uint16], geometry: Geometry, source: Source | None, path: Path) -> None:
+    """Writes `labels` (stored order) as a gzipped NIfTI file: the same bytes for the same labels, whole or not at all.
+
+    With a NIfTI `source` every geometry field is a copy of the source's; nothing else of its header is taken, since
+    free text may name the patient. Otherwise sform and qform (code 1) hold the affine.
+    """
+    original = None if source is None else _raw_header(source.files[0], path.name)
+    header = (Nifti2Header if isinstance(original, Nifti2Header) else Nifti1Header)()
+    header.set_data_dtype(labels.dtype)
+    header.set_data_shape(labels.shape)
+    if original is None:
+        header.set_sform(np.array(geometry.affine), code=1)
+        header.set_qform(np.array(geometry.affine), code=1)
+        header.set_xyzt_units("mm")
+    else:
+        for field in _GEOMETRY_FIELDS:
+            header[field] = original[field]
+    image = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
+    write_whole(path, gzip.compress(image(labels, None, header).to_bytes(), compresslevel=6, mtime=0))
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked if they are gzip, whatever its name."""
+    with file.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+
+
+def _raw_header(file: Path, case: str) -> Nifti1Header:
+    with reading(file, case), _open(file) as stream:
+        content = stream.read(540)
+        sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
+        size = next(iter(sizes & _HEADERS.keys()), None)
+        if size is None or len(content) < size:
+            raise _not_nifti(file, case)
+        header = _HEADERS[size](content[:size], check=False)
+        if bytes(header["magic"])[:3] not in _MAGIC:
+            raise _not_nifti(file, case)
+        return header
+
+
+def _not_nifti(file: Path, case: str) -> UnreadableImage:
+    return UnreadableImage(
+        case,
+        found=f"'{shown(file)}' does not begin with a NIfTI header",
+        needed="a NIfTI-1 or NIfTI-2 file",
+        remedy="copy or convert it again; Analyze 7.5 files do not say where the voxels are",
+    )
+
+
+def _shape(header: Nifti1Header, case: str) -> Shape:
+    try:
+        kind = header.get_data_dtype().kind
+        shape = tuple(int(length) for length in header.get_data_shape())
+    except (HeaderDataError, KeyError) as error:
+        raise _unsupported(case, "voxels of a type that NIfTI does not define") from error
+    if kind not in "iuf":
+        raise _unsupported(case, "voxels that are colours or complex numbers")
+    if len(shape) < 3 or any(length > 1 for length in shape[3:]):
+        raise _unsupported(case, f"an image of {' × '.join(str(length) for length in shape)} voxels")
+    if min(shape) < 1:
+        raise UnreadableImage(
+            case, found="the header gives an axis no voxel", needed="a valid header", remedy="convert the scan again"
+        )
+    return (shape[0], shape[1], shape[2])
+
+
+def _forms(header: Nifti1Header, case: str) -> tuple[Affine | None, Affine | None]:
+    """sform and qform in millimetres; None where the code is 0."""
+    scale = np.diag([_MM_PER_UNIT.get(int(header["xyzt_units"]) % 8, 1.0)] * 3 + [1.0])
+    try:
+        forms = (header.get_sform(coded=True)[0], header.get_qform(coded=True)[0])
+    except (HeaderDataError, ValueError) as error:
+        raise UnusableGeometry(
+            case,
+            found="the qform of the NIfTI header is not a rotation, or a spacing is negative",
+            needed="a valid sform or qform",
+            remedy="convert the scan again from the DICOM series",
+        ) from error
+    sform, qform = (None if form is None else as_affine(scale @ form) for form in forms)
+    return sform, qform
+
+
+def _warnings(header: Nifti1Header, geometry: Geometry, qform: Affine | None) -> tuple[str, ...]:
+    warnings = []
+    if qform is not None:
+        apart = grid_distance_mm(geometry, Geometry(shape=geometry.shape, affine=qform))
+        if apart > FORM_DISTANCE_MM:
+            warnings.append(f"sform and qform place a corner {apart:.1f} mm apart; the sform is used")
+    if int(header["xyzt_units"]) % 8 in (1, 3):
+        warnings.append("the header's lengths are not in mm; they were converted")
+    return tuple(warnings)
+
+
+def _unsupported(case: str, found: str) -> UnsupportedImage:
+    return UnsupportedImage(
+        case,
+        found=found,
+        needed="one 3-D volume of one number per voxel",
+        remedy="extract the volume that should be segmented",
+    )

@@ -1,0 +1,162 @@
+"""The frozen records that stages hand to each other: names, numbers, paths, and other records; never an array.
+
+The order of the types is the order of the line: Case → Prepared → Prediction → Segmentation → Scores. Each keeps the
+record before it, so whatever a later stage needs to undo a step is at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from pydantic import ConfigDict
+
+Shape = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+Affine = tuple[tuple[float, float, float, float], ...]
+Format = Literal["dicom", "nifti", "itk"]
+T = TypeVar("T")
+FORBID_UNKNOWN = ConfigDict(extra="forbid")
+"""For records that are read from a user's file: a key that does not exist is an error, not a default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The files of one image. A DICOM series lists its slices in the order of their positions."""
+
+    format: Format
+    files: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError("a source needs at least one file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """The voxel grid as the file stores it; `affine` (4 × 4) takes the index of a voxel's centre to RAS+ mm."""
+
+    shape: Shape
+    affine: Affine
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Distance of neighbouring voxel centres along each stored axis."""
+        columns = zip(*self.affine[:3], strict=True)
+        x, y, z, _ = (sum(part * part for part in column) ** 0.5 for column in columns)
+        return (x, y, z)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres; the axes are at right angles, or the case was refused."""
+        x, y, z = self.spacing_mm
+        return x * y * z / 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One scan of the cohort, seen by its headers only: what and where it is, and its reference if there is one."""
+
+    name: str
+    image: Source
+    geometry: Geometry
+    reference: Source | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A case as the network wants it: float32 `.npy` (1, X, Y, Z) on RAS+ axes at the model's spacing, padded.
+
+    Lengths are voxels. The steps, first to last: RAS+ axes (`canonical_shape`), crop (`crop_start`, `crop_shape`),
+    resample (`resampled_shape`), pad at the far end (the shape of the file).
+    """
+
+    case: Case
+    voxels: Path
+    canonical_shape: Shape
+    crop_start: Shape
+    crop_shape: Shape
+    resampled_shape: Shape
+    input_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the network said: float32 logits `.npy` (K, X, Y, Z) on the grid of `prepared.voxels`."""
+
+    prepared: Prepared
+    logits: Path
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segmentation:
+    """The label map on the scan's own grid, written, read back and verified. Volumes by label value, in millilitres."""
+
+    case: Case
+    mask: Path
+    mask_sha256: str
+    input_sha256: str
+    volumes_ml: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One row of `metrics.csv`; NaN where a number is undefined or there was nothing to compare."""
+
+    label: int
+    name: str
+    status: str
+    dice: float
+    jaccard: float
+    hd95_mm: float
+    assd_mm: float
+    nsd: float
+    nsd_tolerance_mm: float
+    volume_reference_ml: float
+    volume_prediction_ml: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """A segmented case with one `Score` per label."""
+
+    segmentation: Segmentation
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a case stopped. `quarantined`: the input is at fault. `failed`: this program is."""
+
+    stage: str
+    status: Literal["quarantined", "failed"]
+    reason: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one stage took for one case. Peak memory is the process's high-water mark after the stage."""
+
+    stage: str
+    seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[T]):
+    """What became of one case so far: exactly one of these exists per case, from ingest to report.
+
+    `value` is the last stage's record, or None once a stage failed; `case` stays, when the headers were readable.
+    A case whose reference was refused has both: scores without numbers, and the problem.
+    """
+
+    name: str
+    case: Case | None = None
+    value: T | None = None
+    problem: Problem | None = None
+    costs: tuple[Cost, ...] = ()

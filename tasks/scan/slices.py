@@ -1,0 +1,116 @@
+"""Whether the slices of a series lie one after the other at equal distances: every gap is looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.scan.errors import DuplicateSlice, MissingSlice, UnevenSlices, UnsupportedImage, UnusableGeometry
+
+SAME_POSITION_MM = 1e-3
+"""Slices closer than this are at one position."""
+
+STEP_TOLERANCE = 0.01
+"""A gap may differ from the usual step by this fraction of it, and by 0.01 mm, which is how positions get rounded."""
+
+TILT_TOLERANCE_DEGREES = 0.1
+"""Angle between the slices' normal and the line from the first to the last position that rounding can explain."""
+
+
+def check_spacing(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> float:
+    """The distance of neighbouring slices in mm, for positions (N, 3) sorted along the slices' `normal`.
+
+    Raises:
+        UnsupportedImage: each position is held by equally many slices: a time series, or several echoes.
+        DuplicateSlice: some position is held twice.
+        MissingSlice: a gap of two or more steps; UnevenSlices: any other gap that is not one step.
+        UnusableGeometry: the line of positions is not along the normal (gantry tilt), or a slice is off that line.
+    """
+    heights_mm = positions_mm @ normal
+    gaps_mm = np.diff(heights_mm)
+    _check_duplicates(heights_mm, gaps_mm, case)
+    step_mm = float(np.sort(gaps_mm)[(len(gaps_mm) - 1) // 2])  # a gap that occurs, and not the wider one of two
+    _check_gaps(heights_mm, gaps_mm, step_mm, case)
+    _check_line(positions_mm, normal, case)
+    return float(heights_mm[-1] - heights_mm[0]) / len(gaps_mm)
+
+
+def volumes_at_each_position(heights_mm: NDArray[np.float64]) -> int:
+    """How many slices each position holds (heights sorted, in mm); 0 where the positions hold different numbers."""
+    starts = np.flatnonzero(np.diff(heights_mm, prepend=-np.inf) > SAME_POSITION_MM)
+    counts = set(np.diff([*starts, len(heights_mm)]).tolist())
+    return counts.pop() if len(counts) == 1 else 0
+
+
+def _check_duplicates(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float64], case: str) -> None:
+    same = np.flatnonzero(gaps_mm < SAME_POSITION_MM)
+    if same.size == 0:
+        return
+    volumes = volumes_at_each_position(heights_mm)
+    if volumes:
+        raise UnsupportedImage(
+            case,
+            found=f"a series of {volumes} volumes: each position holds {volumes} slices",
+            needed="one 3-D volume",
+            remedy="export the time point or echo that should be segmented as a series of its own",
+        )
+    raise DuplicateSlice(
+        case,
+        found=f"{same.size} of {len(heights_mm)} slices lie where another one does, "
+        f"the first at {heights_mm[same[0]]:.2f} mm",
+        needed="one slice at each position",
+        remedy="remove the copies, or export the series again",
+    )
+
+
+def _check_gaps(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float64], step_mm: float, case: str) -> None:
+    tolerance_mm = 0.01 + STEP_TOLERANCE * step_mm
+    steps = np.rint(gaps_mm / step_mm)
+    odd = np.flatnonzero(np.abs(gaps_mm - step_mm) > tolerance_mm)
+    if odd.size == 0:
+        even_mm = np.linspace(heights_mm[0], heights_mm[-1], len(heights_mm))
+        drift_mm = float(np.abs(heights_mm - even_mm).max())
+        if drift_mm > max(tolerance_mm, step_mm / 10):
+            raise _uneven(case, f"slices drift up to {drift_mm:.2f} mm away from equal steps")
+        return
+    whole = (np.abs(gaps_mm - steps * step_mm) <= tolerance_mm * steps) & (steps >= 2)
+    if not whole[odd].all():
+        raise _uneven(case, f"steps from {gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm between slices")
+    missing = int(steps[odd].sum()) - odd.size
+    first = odd[0]
+    raise MissingSlice(
+        case,
+        found=f"{missing} slice{'s' * (missing > 1)} missing: after {heights_mm[first]:.2f} mm the next is at "
+        f"{heights_mm[first + 1]:.2f} mm, where the usual step is {step_mm:.2f} mm"
+        + (f" ({odd.size} such gaps)" if odd.size > 1 else ""),
+        needed="a slice at every step",
+        remedy="send the complete series again from the scanner or archive",
+    )
+
+
+def _check_line(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> None:
+    line = positions_mm[-1] - positions_mm[0]
+    line = line / np.linalg.norm(line)
+    angle = float(np.degrees(np.arccos(np.clip(line @ normal, -1, 1))))
+    if angle > TILT_TOLERANCE_DEGREES:
+        raise UnusableGeometry(
+            case,
+            found=f"the slices are stacked {angle:.1f}° away from their normal (gantry tilt)",
+            needed="slices stacked at right angles",
+            remedy="reconstruct the series without tilt, or convert it to NIfTI with a tool that corrects the tilt",
+        )
+    along = positions_mm - positions_mm[0]
+    aside_mm = float(np.linalg.norm(along - np.outer(along @ line, line), axis=1).max())
+    if aside_mm > 0.1:
+        raise UnusableGeometry(
+            case,
+            found=f"a slice lies {aside_mm:.2f} mm beside the line of the others",
+            needed="slices stacked on one line",
+            remedy="export the series again",
+        )
+
+
+def _uneven(case: str, found: str) -> UnevenSlices:
+    return UnevenSlices(
+        case, found=found, needed="equal steps", remedy="export the series again, or one of its parts with equal steps"
+    )

@@ -1,0 +1,152 @@
+"""The volume of a case: read from whatever format, on RAS+ axes; and a mask written back on the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.scan import dicom, itk, nifti
+from tasks.scan.errors import EmptyImage, GridMismatch, NonFiniteVoxels, UnknownLabel, UnsupportedImage
+from tasks.scan.geometry import (
+    GRID_TOLERANCE_MM,
+    canonical_geometry,
+    canonical_shape,
+    check_geometry,
+    from_canonical,
+    grid_distance_mm,
+    to_canonical,
+)
+from tasks.scan.reading import Header
+from tasks.scan.records import Case, Geometry, Source
+
+_READ_HEADER: dict[str, Callable[[Source, str], Header]] = {
+    "dicom": dicom.read_header,
+    "nifti": nifti.read_header,
+    "itk": itk.read_header,
+}
+_READ_STORED: dict[str, Callable[[Source, str], tuple[NDArray[np.float32], Geometry]]] = {
+    "dicom": dicom.read_stored,
+    "nifti": nifti.read_stored,
+    "itk": itk.read_stored,
+}
+
+LABEL_TOLERANCE = 1e-4
+"""A stored number this close to a whole one is that label: scaling in float32 leaves 0.99999994."""
+
+
+def read_header(source: Source, case: str) -> Header:
+    """What the headers of `source` say; a DICOM series' files come back in the order of their positions.
+
+    Raises:
+        CaseError: unreadable, unsupported, or no usable geometry; a series with missing, double or uneven slices.
+    """
+    header = _READ_HEADER[source.format](source, case)
+    check_geometry(header.geometry, case)
+    shape = header.geometry.shape
+    if min(shape) < 2:
+        raise UnsupportedImage(
+            case,
+            found=f"a single slice ({' × '.join(str(length) for length in shape)} voxels)",
+            needed="a volume of at least two voxels along each axis",
+            remedy="put the slices of the scan into one volume",
+        )
+    return header
+
+
+def read_geometry(source: Source, case: str) -> Geometry:
+    """The grid as stored, from the headers only. Raises what `read_header` raises."""
+    return read_header(source, case).geometry
+
+
+def read_voxels(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
+    """The voxels (X, Y, Z) on the closest RAS+ axes, and the grid as stored.
+
+    Raises:
+        CaseError: as `read_header`; NonFiniteVoxels; EmptyImage if all voxels have one value.
+    """
+    voxels, geometry = _read(source, case)
+    finite = np.isfinite(voxels)
+    if not finite.all():
+        raise NonFiniteVoxels(
+            case,
+            found=f"{int(voxels.size - finite.sum())} of {voxels.size} voxels are NaN or infinite",
+            needed="a number in every voxel",
+            remedy="find out which step of the conversion made them, and convert again",
+        )
+    if voxels.min() == voxels.max():
+        raise EmptyImage(
+            case,
+            found=f"every voxel has the value {voxels.flat[0]:g}",
+            needed="an image",
+            remedy="export the scan again",
+        )
+    return np.ascontiguousarray(to_canonical(voxels, geometry)), geometry
+
+
+def read_labels(source: Source, grid: Geometry, case: str) -> NDArray[np.uint16]:
+    """The label map (X, Y, Z) on the closest RAS+ axes. `grid` is the image's, as stored.
+
+    The label map may be stored in another order of axes, as long as it covers the same voxels.
+
+    Raises:
+        CaseError: as `read_header`; GridMismatch; UnknownLabel for a value that is not 0, 1, … 65535.
+    """
+    voxels, geometry = _read(source, case)
+    _check_same_grid(geometry, grid, case)
+    with np.errstate(invalid="ignore"):
+        labels = np.rint(voxels)
+        wrong = ~((np.abs(voxels - labels) <= LABEL_TOLERANCE) & (labels >= 0) & (labels <= 65535))
+    if wrong.any():
+        raise UnknownLabel(
+            case,
+            found=f"the reference holds {voxels[wrong][0]:g} in {int(wrong.sum())} voxels",
+            needed="whole numbers from 0 to 65535",
+            remedy="save the reference as a label map; a resampled one needs nearest-neighbour interpolation",
+        )
+    return np.ascontiguousarray(to_canonical(labels.astype(np.uint16), geometry))
+
+
+def write_mask(labels: NDArray[np.uint8 | np.uint16], case: Case, path: Path) -> None:
+    """Writes `labels` (RAS+ axes) on the stored grid of `case` as `.nii.gz`, whole or not at all, and reads it back.
+
+    The bytes are the same for the same labels. The geometry of a NIfTI scan is copied field by field.
+
+    Raises:
+        ValueError: `labels` is not on the canonical grid of `case`.
+        RuntimeError: what was read back is not what was written.
+    """
+    shape = canonical_shape(case.geometry)
+    if labels.shape != shape:
+        raise ValueError(f"labels of shape {labels.shape} are not on the grid {shape} of the scan")
+    stored = from_canonical(labels, case.geometry)
+    nifti.write(stored, case.geometry, case.image if case.image.format == "nifti" else None, path)
+    written, geometry = nifti.read_stored(Source(format="nifti", files=(path,)), case.name)
+    if grid_distance_mm(geometry, case.geometry) > GRID_TOLERANCE_MM or not np.array_equal(written, stored):
+        raise RuntimeError(
+            f"the mask of case '{case.name}' reads back differently: the disk or file system is at fault"
+        )
+
+
+def _read(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
+    read_header(source, case)
+    return _READ_STORED[source.format](source, case)
+
+
+def _check_same_grid(reference: Geometry, image: Geometry, case: str) -> None:
+    first, second = canonical_geometry(reference), canonical_geometry(image)
+    apart_mm = grid_distance_mm(first, second)
+    if apart_mm <= GRID_TOLERANCE_MM:
+        return
+    if first.shape != second.shape:
+        found = f"image {second.shape} and reference {first.shape} are on different grids (voxels on RAS+ axes)"
+    else:
+        found = f"image and reference are on different grids: a corner is {apart_mm:.3g} mm apart"
+    raise GridMismatch(
+        case,
+        found=found,
+        needed="one grid",
+        remedy="resample the reference onto the image with nearest-neighbour interpolation",
+    )

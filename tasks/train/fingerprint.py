@@ -1,0 +1,97 @@
+"""What the training data look like, case by case: the basis of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.preprocess import crop, nonzero_box
+from tasks.scan.errors import NoReference, UnknownLabel
+from tasks.scan.geometry import canonical_spacing_mm
+from tasks.scan.records import Case, Geometry, Shape, Spacing
+from tasks.scan.volume import read_labels, read_voxels
+from tasks.train.dataset import Dataset
+
+SAMPLES = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """One training case: `shape` is in voxels after cropping; `samples` are foreground intensities, fixed seed."""
+
+    case: Case
+    spacing_mm: Spacing
+    shape: Shape
+    samples: tuple[float, ...]
+    largest_component: dict[int, float]
+    """Of each label present: the share of its voxels that belong to its largest component (26 neighbours)."""
+    quantitative: bool
+    """The modality has a scale of its own (CT)."""
+
+
+def fingerprint_case(case: Case, dataset: Dataset) -> Fingerprint:
+    """The fingerprint of `case`. Raises CaseError when image or reference cannot be trained on."""
+    voxels, geometry = read_voxels(case.image, case.name)
+    reference = read_reference(case, geometry)
+    present = set(np.unique(reference).tolist()) - {0}
+    if not present <= set(dataset.labels):
+        raise UnknownLabel(
+            case.name,
+            f"the reference holds the values {sorted(present - set(dataset.labels))}",
+            f"only 0 and the data set's labels {sorted(dataset.labels)}",
+            "name the label in dataset.json or labels.json, or map it to one that is there",
+        )
+    if not present:
+        raise NoReference(case.name, "the reference is empty", "at least one labelled voxel", "leave the case out")
+    start, shape = nonzero_box(voxels)
+    inside = crop(voxels, start, shape)[crop(reference, start, shape) > 0]
+    random = np.random.default_rng(0)
+    samples = random.choice(inside, size=min(SAMPLES, inside.size), replace=False)
+    return Fingerprint(
+        case=case,
+        spacing_mm=canonical_spacing_mm(geometry),
+        shape=shape,
+        samples=tuple(float(value) for value in samples),
+        largest_component={value: _largest_share(reference == value) for value in sorted(present)},
+        quantitative=dataset.quantitative,
+    )
+
+
+def read_reference(case: Case, grid: Geometry) -> NDArray[np.uint16]:
+    """The label map (X, Y, Z) of `case` on RAS+ axes. Raises NoReference when there is none."""
+    if case.reference is None:
+        raise NoReference(case.name, "no reference", "a label map for every training case", "add one, or leave it out")
+    return read_labels(case.reference, grid, case.name)
+
+
+def single_components(fingerprints: Sequence[Fingerprint]) -> tuple[int, ...]:
+    """The labels that are one connected piece in the references: at least 99 % of it, in at least 95 % of the cases."""
+    shares: dict[int, list[float]] = {}
+    for one in fingerprints:
+        for value, share in one.largest_component.items():
+            shares.setdefault(value, []).append(share)
+    return tuple(value for value, all_of in sorted(shares.items()) if np.mean(np.array(all_of) >= 0.99) >= 0.95)
+
+
+def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
+    """Medians and ranges over the data set, for `model.json`; no case is named."""
+    return {
+        "cases": len(fingerprints),
+        "spacing_mm": _range(np.array([one.spacing_mm for one in fingerprints])),
+        "shape": _range(np.array([one.shape for one in fingerprints])),
+        "foreground_mean": _range(np.array([np.mean(one.samples) for one in fingerprints])),
+    }
+
+
+def _range(values: NDArray[Any]) -> dict[str, Any]:
+    return {"min": values.min(0).tolist(), "median": np.median(values, 0).tolist(), "max": values.max(0).tolist()}
+
+
+def _largest_share(mask: NDArray[np.bool_]) -> float:
+    largest = cc3d.largest_k(mask, k=1, connectivity=26).astype(bool)
+    return float(np.count_nonzero(largest) / np.count_nonzero(mask))

@@ -1,0 +1,118 @@
+"""The command as a user types it: what it prints, and its exit codes."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from flows.command_line import main, parser
+from tests.phantoms import affine, box, picture, truncate, write_nifti
+
+SHAPE = (8, 9, 10)
+GRID = affine((1, 1, 2), shape=SHAPE)
+COMMANDS = ("demo", "ingest", "train", "run", "evaluate", "explain", "verify", "up", "down")
+
+
+def code_of(*argv: object) -> int:
+    return main([str(argument) for argument in argv])
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A scan that can be read, one that cannot, and a file that is none."""
+    labels = box(SHAPE, (1, 1, 1), (5, 6, 7))
+    write_nifti(tmp_path / "in" / "good.nii.gz", picture(labels), GRID)
+    truncate(write_nifti(tmp_path / "in" / "bad.nii", picture(labels), GRID), 0.01)
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"segment-cohort {command}" in capsys.readouterr().out
+
+
+def test_help_is_quick_because_it_loads_no_stage():
+    start = time.monotonic()
+    command = [sys.executable, "-X", "importtime", "-m", "flows.command_line", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"torch", "prefect", "distributed", "pandas", "nibabel"}
+    assert "COMMAND" in done.stdout
+    assert time.monotonic() - start < 30
+
+
+def test_a_command_that_does_not_exist_ends_with_two(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["segment"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'segment'" in capsys.readouterr().err
+
+
+def test_ingest_has_a_line_for_every_case_and_every_file_set_aside(cohort, capsys):
+    assert code_of("ingest", cohort, "--workers", 1) == 1
+    printed = capsys.readouterr().out
+    assert "good  nifti          8x9x10              1x1x2  no reference" in printed
+    assert "bad   unreadable_image: " in printed
+    assert "set aside: " in printed
+    assert "2 cases, 1 with a problem" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ingest", "gone"), "EmptyCohort: 'gone' is neither a folder of scans nor a CSV manifest"),
+        (("ingest", ".", "--workers", "-1"), "UnknownSetting: pool.*workers must be 0"),
+        (("train", ".", "--folds", "f.csv"), "folds and fold go together"),
+        (("train", ".", "--folds", "f.csv", "--fold", "1", "--all"), "exclude each other"),
+        (("train", ".", "--minutes", "0"), "must be above 0"),
+        (("run", ".", "--model", "m", "--output", "o", "--settings", "gone.toml"), "settings 'gone.toml'"),
+        (("verify", "gone"), "UnreadableRun: 'gone' holds no finished run"),
+        (("explain", "gone", "C07"), "UnreadableRun"),
+    ],
+)
+def test_what_cannot_start_ends_with_two_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert code_of(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert re.search(message, printed)
+    assert printed.count("\n") == 1
+
+
+def test_a_setting_that_does_not_exist_is_named(tmp_path, capsys):
+    (tmp_path / "s.toml").write_text("[inference]\ncolour = 'red'\n")
+    assert code_of("run", tmp_path, "--model", "m", "--output", "o", "--settings", tmp_path / "s.toml") == 2
+    assert "inference.colour: Unexpected keyword argument" in capsys.readouterr().err
+
+
+def test_flags_win_over_the_settings_file(tmp_path):
+    from_file = parser().parse_args(["run", "c", "--model", "m", "--output", "o", "--workers", "3"])
+    assert from_file.workers == 3
+    assert from_file.device is None
+
+
+def test_evaluate_compares_what_both_folders_hold(tmp_path, capsys):
+    one, other = box(SHAPE, (1, 1, 1), (3, 3, 3)), box(SHAPE, (1, 1, 1), (3, 3, 5))
+    for name, prediction, reference in (("a", one, one), ("b", one, other), ("c", one, None), ("d", None, one)):
+        for folder, mask in (("p", prediction), ("r", reference)):
+            if mask is not None:
+                write_nifti(tmp_path / folder / f"{name}.nii.gz", mask, GRID)
+    write_nifti(tmp_path / "p" / "e.nii.gz", one, GRID)
+    write_nifti(tmp_path / "r" / "e.nii.gz", one, affine((1, 1, 3), shape=SHAPE))
+    table = tmp_path / "metrics.csv"
+    assert code_of("evaluate", tmp_path / "p", tmp_path / "r", "--output", table, "--workers", 1) == 1
+    metrics = pd.read_csv(table).set_index("case")
+    assert metrics["status"].to_dict() == {
+        "a": "scored", "b": "scored", "c": "no_reference", "d": "not_segmented", "e": "reference_refused",
+    }  # fmt: skip
+    assert metrics["dice"].to_dict()["a"] == 1
+    assert metrics["dice"].to_dict()["b"] == pytest.approx(2 / 3, rel=1e-4)
+    printed = capsys.readouterr().out
+    assert "3 of 5 cases compared" in printed
+    assert "d: case 'd': a reference alone" in printed

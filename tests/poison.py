@@ -1,0 +1,46 @@
+"""Work on a case that goes wrong in one way each. A module of its own, so that worker processes can import it."""
+
+import os
+import time
+from pathlib import Path
+
+from tasks.scan.errors import MissingSlice
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def die_at_three(number: int) -> int:
+    """Kills its process, as a segmentation fault or the kernel's memory killer would, when `number` is 3."""
+    if number == 3:
+        os._exit(139)
+    return number
+
+
+def hang_at_two(number: int) -> int:
+    if number == 2:
+        time.sleep(600)
+    return number
+
+
+def refuse_at_one(number: int) -> int:
+    if number == 1:
+        raise MissingSlice("n1", "a gap of 6 mm at 12 mm", "slices 3 mm apart", "export the series again")
+    return number
+
+
+def break_at_one(number: int) -> int:
+    return 1 // (number - 1)
+
+
+def stumble_once(_: int, marker: Path) -> str:
+    """Fails with an OSError the first time, and only then."""
+    if not marker.exists():
+        marker.touch()
+        raise OSError("stale file handle")
+    return "done"
+
+
+def process_id(_: int) -> int:
+    return os.getpid()

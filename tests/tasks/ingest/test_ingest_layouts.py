@@ -1,0 +1,126 @@
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tasks.ingest import Found, discover, ingest_case
+from tasks.scan.errors import UnknownSetting, UnreadableImage, UnsupportedImage
+from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
+
+REAL = Path(__file__).parents[3] / "../shared/data/hippocampus"
+SHAPE = (4, 5, 6)
+VOXELS = picture(box(SHAPE, (1, 1, 1), (3, 3, 3)))
+
+
+def manifest(folder: Path, *lines: str) -> list[Found]:
+    (folder / "cohort.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return discover(folder / "cohort.csv", None)[0]
+
+
+def test_a_manifest_names_cases_images_and_references(tmp_path: Path):
+    image = write_nifti(tmp_path / "scans" / "1.nii.gz", VOXELS)
+    reference = write_nifti(tmp_path / "labels" / "x.nii.gz", VOXELS)
+    (case,) = manifest(tmp_path, "case,image,reference", "C07,scans/1.nii.gz,labels/x.nii.gz")
+    assert case.name == "C07"
+    assert case.image.files == (image,)
+    assert case.reference is not None
+    assert case.reference.files == (reference,)
+
+
+def test_a_manifest_may_begin_with_a_mark_and_need_no_references(tmp_path: Path):
+    write_nifti(tmp_path / "1.nii.gz", VOXELS)
+    (case,) = manifest(tmp_path, "\ufeffcase,image", "C07,1.nii.gz")
+    assert ingest_case(case).geometry.shape == SHAPE
+
+
+def test_a_folder_in_a_manifest_is_the_series_in_it(tmp_path: Path):
+    write_dicom_series(tmp_path / "series", VOXELS, affine((1, 2, 3), "LPS", SHAPE))
+    (case,) = manifest(tmp_path, "case,image", "C07,series")
+    assert ingest_case(case).geometry.shape == SHAPE
+
+
+def test_a_folder_of_two_series_in_a_manifest_is_refused(tmp_path: Path):
+    write_dicom_series(tmp_path / "series" / "a", VOXELS, affine((1, 2, 3), "LPS", SHAPE), "one")
+    write_dicom_series(tmp_path / "series" / "b", VOXELS, affine((1, 2, 3), "LPS", SHAPE), "two")
+    (case,) = manifest(tmp_path, "case,image", "C07,series")
+    with pytest.raises(UnsupportedImage, match="case 'C07': 2 series instead of one"):
+        ingest_case(case)
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.img"])
+def test_a_manifest_may_name_either_file_of_a_pair(tmp_path: Path, name: str):
+    nibabel.save(nibabel.Nifti1Pair(VOXELS, np.eye(4)), tmp_path / "a.hdr")
+    (case,) = manifest(tmp_path, "case,image", f"C07,{name}")
+    assert ingest_case(case).image.files == (tmp_path / "a.hdr", tmp_path / "a.img")
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        ("gone.nii.gz", r"'gone\.nii\.gz' does not exist"),
+        ("gone", "'gone' does not exist"),
+        ("", r"'\(no image named\)' does not exist"),
+        ("empty", "'empty' is a folder without a readable scan"),
+    ],
+)
+def test_a_row_without_a_scan_is_a_case_that_cannot_be_read(tmp_path: Path, image: str, found: str):
+    (tmp_path / "empty").mkdir()
+    (case,) = manifest(tmp_path, "case,image", f"C07,{image}")
+    with pytest.raises(UnreadableImage, match=f"case 'C07': {found}"):
+        ingest_case(case)
+
+
+def test_names_in_a_manifest_are_made_safe_and_unique(tmp_path: Path):
+    cases = manifest(tmp_path, "case,image", "../a,1.nii", "../a,2.nii", "b,3.nii")
+    assert [case.name[:2] for case in cases] == ["a-", "a-", "b"]
+    assert len({case.name for case in cases}) == 3
+
+
+@pytest.mark.parametrize("header", ["case;image", "case,picture", "name,image", "case,image,label", ""])
+def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, header: str):
+    with pytest.raises(UnknownSetting, match="needed: case,image"):
+        manifest(tmp_path, header, "C07,1.nii.gz")
+
+
+def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path):
+    (tmp_path / "cohort.csv").write_bytes(b"case,image\nM\xfcller,1.nii\n")
+    with pytest.raises(UnknownSetting, match="not CSV in UTF-8"):
+        discover(tmp_path / "cohort.csv", None)
+
+
+def decathlon(folder: Path, *listed: str) -> Path:
+    write_nifti(folder / "imagesTr" / "h_001.nii.gz", VOXELS)
+    write_nifti(folder / "labelsTr" / "h_001.nii.gz", VOXELS)
+    write_nifti(folder / "imagesTs" / "h_002.nii.gz", VOXELS)
+    training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in listed]
+    (folder / "dataset.json").write_text(json.dumps({"training": training}))
+    return folder
+
+
+def test_a_decathlon_folder_has_references_for_its_training_images(tmp_path: Path):
+    cases, set_aside = discover(decathlon(tmp_path, "h_001.nii.gz"), None)
+    assert [(case.name, case.reference is not None) for case in cases] == [("h_001", True), ("h_002", False)]
+    assert set_aside == []
+
+
+def test_an_image_that_the_decathlon_lists_but_lacks_is_a_case(tmp_path: Path):
+    cases, _ = discover(decathlon(tmp_path, "h_001.nii.gz", "h_003.nii.gz"), None)
+    with pytest.raises(UnreadableImage, match=r"case 'h_003': 'h_003\.nii\.gz' does not exist"):
+        ingest_case(cases[2])
+
+
+def test_a_dataset_json_of_another_kind_is_refused(tmp_path: Path):
+    (decathlon(tmp_path) / "dataset.json").write_text("{}")
+    with pytest.raises(UnknownSetting, match="does not list its training images"):
+        discover(tmp_path, None)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the hippocampus data are not part of this repository")
+def test_the_202_hippocampi_all_have_a_reference():
+    cases, set_aside = discover(REAL, None)
+    assert len(cases) == 202
+    assert all(case.reference for case in cases)
+    assert set_aside == []
+    assert cases[0].name == "hippocampus_003"

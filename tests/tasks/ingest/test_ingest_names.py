@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from tasks.ingest.found import Found
+from tasks.ingest.names import make_unique, name_of_file, name_of_folder, safe_name, with_suffix
+from tasks.scan.records import Source
+
+
+def found(file: str, name: str) -> Found:
+    return Found(name=name, image=Source(format="nifti", files=(Path("/cohort") / file,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("person-10", "person-10"),
+        ("ward 3/Müller.v2", "ward-3-Muller.v2"),
+        ("../../etc/passwd", "etc-passwd"),
+        (".hidden", "hidden"),
+        ("-rf", "rf"),
+        ("a\nb;c$(d)", "a-b-c-d"),
+        ("患者", "case"),
+        ("", "case"),
+    ],
+)
+def test_a_name_is_safe_as_a_file_name(text: str, name: str):
+    assert safe_name(text) == name
+
+
+def test_a_long_name_is_cut_to_80_characters_and_stays_its_own():
+    first, second = safe_name("a" * 90), safe_name("a" * 91)
+    assert (len(first), len(second)) == (80, 80)
+    assert first != second
+
+
+def test_a_suffix_is_the_start_of_a_sha_256():
+    assert with_suffix("person", "abc") == "person-ba7816bf"
+
+
+@pytest.mark.parametrize("name", ["p.nii.gz", "p.nii", "p.NII.GZ", "p.hdr", "p.nrrd", "p.mha"])
+def test_a_file_gives_its_case_the_path_without_extension(name: str):
+    assert name_of_file(Path("/cohort/a") / name, Path("/cohort")) == "a-p"
+
+
+def test_a_folder_gives_its_case_the_path():
+    assert name_of_folder(Path("/cohort/a/b"), Path("/cohort")) == "a-b"
+    assert name_of_folder(Path("/cohort"), Path("/cohort")) == "cohort"
+
+
+def test_cases_of_one_name_get_suffixes_that_do_not_depend_on_their_order():
+    cases = [found("p.nii", "p"), found("P.nrrd", "P"), found("q.nii", "q")]
+    names = [case.name for case in make_unique(cases, Path("/cohort"))]
+    assert names[2] == "q"
+    assert len({name.casefold() for name in names}) == 3
+    assert [case.name for case in make_unique(cases[::-1], Path("/cohort"))] == names[::-1]

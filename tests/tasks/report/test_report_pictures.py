@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from tasks.report.pictures import draw_planes, fullest_slice, view_mm
+from tasks.scan.errors import GridMismatch
+from tests.phantoms import affine, box, write_nifti
+from tests.tasks.report.cases import on_disk, score
+
+BLUE, ORANGE = (0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00)
+
+
+def pixels(path, colour):
+    """How many pixels of a picture have that colour, nearly."""
+    picture = imread(path)[..., :3] * 255
+    return int((np.abs(picture - colour).max(axis=-1) < 12).sum())
+
+
+def bright_rows_and_columns(path):
+    """First and last row, first and last column of a white square; it is larger than the scale bar."""
+    white = imread(path)[..., :3].min(axis=-1) > 0.95
+    rows, columns = np.flatnonzero(white.sum(axis=1) > 150), np.flatnonzero(white.sum(axis=0) > 150)
+    return (int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1]))
+
+
+def test_the_slice_is_the_one_with_most_of_the_structure():
+    structure = box((6, 5, 4), (1, 1, 1), (3, 2, 2)) + box((6, 5, 4), (4, 1, 1), (5, 4, 3)) > 0
+    assert [fullest_slice(structure, axis) for axis in range(3)] == [4, 1, 1]
+
+
+def test_of_equally_full_slices_it_is_the_middle_one():
+    assert fullest_slice(box((9, 9, 9), (2, 2, 2), (7, 7, 7)) > 0, 0) == 4
+
+
+def test_without_a_structure_the_slice_is_the_middle_one():
+    assert fullest_slice(np.zeros((6, 5, 4), bool), 0) == 3
+
+
+def test_the_view_holds_the_structure_and_has_one_length_along_all_axes():
+    structure = box((100, 100, 25), (40, 40, 10), (60, 50, 15)) > 0
+    assert view_mm(structure, (1, 1, 4)) == ((34, 66), (29, 61), (34, 66))
+
+
+def test_the_view_of_a_structure_at_the_border_stays_in_the_image():
+    structure = box((100, 100, 100), (0, 90, 45), (10, 100, 55)) > 0
+    assert view_mm(structure, (1, 1, 1)) == ((0, 16), (84, 100), (42, 58))
+
+
+def test_without_a_structure_the_view_is_the_whole_image():
+    assert view_mm(np.zeros((10, 20, 30), bool), (1, 1, 1)) == ((-10, 20), (-5, 25), (0, 30))
+
+
+def test_a_cube_of_millimetres_is_a_square_on_all_planes_although_its_voxels_are_not(tmp_path):
+    cube = box((40, 40, 10), (12, 12, 3), (28, 28, 7))  # 16 mm along each axis at 1 × 1 × 4 mm
+    case = on_disk(tmp_path, "A", cube, np.zeros_like(cube), (1, 1, 4))
+    for path in draw_planes(case.value, tmp_path / "pictures").values():
+        rows, columns = bright_rows_and_columns(path)
+        assert rows[1] - rows[0] == pytest.approx(columns[1] - columns[0], abs=12)
+
+
+def test_right_anterior_and_superior_are_on_the_left_the_left_and_the_top(tmp_path):
+    corner = box((40, 40, 40), (22, 24, 26), (40, 40, 40))  # towards R, A and S of the middle
+    everywhere = box((40, 40, 40), (0, 0, 0), (40, 40, 40))
+    case = on_disk(tmp_path, "A", corner, everywhere, (1, 1, 1))
+    middles = {}
+    for plane, path in draw_planes(case.value, tmp_path / "pictures").items():
+        rows, columns = bright_rows_and_columns(path)
+        middles[plane] = (np.mean(rows) < 260, np.mean(columns) < 260)
+    assert middles == {"axial": (True, True), "coronal": (True, True), "sagittal": (True, True)}
+
+
+def test_reference_and_prediction_have_their_own_colours(tmp_path):
+    reference, prediction = box((20, 20, 20), (5, 5, 5), (15, 15, 15)), box((20, 20, 20), (8, 8, 8), (12, 12, 12))
+    case = on_disk(tmp_path, "A", reference, prediction, (1, 1, 1))
+    path = draw_planes(case.value, tmp_path / "pictures")["axial"]
+    assert pixels(path, BLUE) > 500
+    assert pixels(path, ORANGE) > 200
+
+
+def test_a_missed_structure_is_drawn_without_a_prediction(tmp_path):
+    reference = box((20, 20, 20), (5, 5, 5), (15, 15, 15))
+    case = on_disk(tmp_path, "A", reference, np.zeros_like(reference), (1, 1, 1))
+    path = draw_planes(case.value, tmp_path / "pictures")["axial"]
+    assert (pixels(path, BLUE) > 500, pixels(path, ORANGE)) == (True, 0)
+
+
+def test_a_refused_reference_is_not_drawn(tmp_path):
+    cube = box((20, 20, 20), (5, 5, 5), (15, 15, 15))
+    case = on_disk(tmp_path, "A", cube, cube, (1, 1, 1))
+    refused = replace(case.value, scores=(score(1, float("nan"), "reference_refused"),))
+    path = draw_planes(refused, tmp_path / "pictures")["axial"]
+    assert (pixels(path, BLUE), pixels(path, ORANGE) > 500) == (0, True)
+
+
+def test_a_mask_on_another_grid_is_not_drawn_over_the_scan(tmp_path):
+    cube = box((20, 20, 20), (5, 5, 5), (15, 15, 15))
+    case = on_disk(tmp_path, "A", cube, cube, (1, 1, 1))
+    write_nifti(case.value.segmentation.mask, cube, affine((1, 1, 2)))
+    with pytest.raises(GridMismatch, match="case 'A': image and reference are on different grids"):
+        draw_planes(case.value, tmp_path / "pictures")

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from tasks.scan.errors import UnreadableImage, UnsupportedImage
+from tasks.scan.itk import data_file
+from tasks.scan.records import Source
+from tasks.scan.volume import read_header, read_voxels
+from tests.phantoms import box, picture, truncate
+
+SHAPE = (4, 5, 6)
+VOXELS = picture(box(SHAPE, (1, 1, 1), (3, 3, 3)))
+NAMES = ["a.nrrd", "a.mha", "a.nhdr", "a.mhd"]
+
+
+def write(path: Path, *, compressed: bool = True) -> Source:
+    """`VOXELS` on RAS axes, 1 × 2 × 3 mm from (-7, 5, 11), which ITK describes on LPS axes."""
+    image = SimpleITK.GetImageFromArray(VOXELS.transpose())
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetDirection((-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
+    image.SetOrigin((7.0, -5.0, 11.0))
+    SimpleITK.WriteImage(image, str(path), compressed)
+    voxels = data_file(path)
+    return Source(format="itk", files=(path,) if voxels is None else (path, voxels))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_gives_back_its_voxels_and_grid(tmp_path: Path, name: str):
+    voxels, geometry = read_voxels(write(tmp_path / name), "a")
+    np.testing.assert_array_equal(voxels, VOXELS)
+    np.testing.assert_allclose(geometry.affine, [(1, 0, 0, -7), (0, 2, 0, 5), (0, 0, 3, 11), (0, 0, 0, 1)])
+
+
+@pytest.mark.parametrize("name", ["a.nhdr", "a.mhd"])
+def test_the_file_with_the_voxels_is_part_of_the_source(tmp_path: Path, name: str):
+    files = write(tmp_path / name).files
+    assert sorted(files) == sorted(tmp_path.iterdir())
+    assert len(files) == 2
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_voxels_behind_the_header_are_no_file_of_their_own(tmp_path: Path, name: str):
+    assert len(write(tmp_path / name).files) == 1
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_truncated_file_is_unreadable(tmp_path: Path, name: str, compressed: bool):  # noqa: FBT001
+    source = write(tmp_path / name, compressed=compressed)
+    truncate(source.files[-1], 0.8)
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        read_voxels(source, "a")
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_an_empty_file_is_unreadable(tmp_path: Path, name: str):
+    (tmp_path / name).touch()
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        read_header(Source(format="itk", files=(tmp_path / name,)), "a")
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path):
+    with pytest.raises(UnreadableImage, match="does not exist"):
+        read_header(Source(format="itk", files=(tmp_path / "a.mha",)), "a")
+
+
+def test_four_dimensions_with_one_volume_are_a_volume(tmp_path: Path):
+    image = SimpleITK.JoinSeries([SimpleITK.GetImageFromArray(VOXELS.transpose())])
+    SimpleITK.WriteImage(image, str(tmp_path / "a.nrrd"))
+    voxels, _ = read_voxels(Source(format="itk", files=(tmp_path / "a.nrrd",)), "a")
+    np.testing.assert_array_equal(voxels, VOXELS[::-1, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (SimpleITK.Image((4, 5), SimpleITK.sitkInt16), "an image of 4 × 5 voxels"),
+        (SimpleITK.Image((4, 5, 6, 2), SimpleITK.sitkInt16), "an image of 4 × 5 × 6 × 2 voxels"),
+        (SimpleITK.Image((4, 5, 6), SimpleITK.sitkVectorUInt8), "voxels of type 'vector of 8-bit unsigned integer'"),
+    ],
+)
+def test_what_is_not_one_volume_of_numbers_is_refused(tmp_path: Path, image: SimpleITK.Image, found: str):
+    SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
+    with pytest.raises(UnsupportedImage, match=found):
+        read_header(Source(format="itk", files=(tmp_path / "a.mha",)), "a")

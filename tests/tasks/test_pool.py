@@ -1,0 +1,100 @@
+"""The pool loses no case, whatever a case does to its process."""
+
+import os
+
+import pytest
+from distributed import LocalCluster
+
+from tasks import pool as pool_module
+from tasks.pool import PoolConfig, attempt, map_cases, open_pool
+from tasks.scan.errors import ServiceUnavailable
+from tasks.scan.records import Outcome
+from tests import poison
+
+
+def numbers(count: int) -> list[Outcome[int]]:
+    return [Outcome(name=f"n{number}", value=number) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with open_pool(PoolConfig(workers=2)) as address:
+        yield address
+
+
+def test_results_come_back_in_the_order_of_the_cases(pool):
+    results = map_cases(pool, "double", poison.double, numbers(7))
+    assert [result.value for result in results] == [0, 2, 4, 6, 8, 10, 12]
+    assert all(result.costs[-1].stage == "double" and result.costs[-1].peak_memory_mb > 1 for result in results)
+
+
+def test_work_is_done_in_other_processes(pool):
+    (result,) = map_cases(pool, "pid", poison.process_id, numbers(1))
+    assert result.value != os.getpid()
+
+
+def test_a_case_that_failed_before_is_passed_by(pool):
+    before = map_cases(pool, "refuse", poison.refuse_at_one, numbers(2))
+    after = map_cases(pool, "double", poison.double, before)
+    assert after[1] == before[1]
+    assert after[0].value == 0
+
+
+def test_a_bad_case_is_quarantined_with_reason_and_remedy(pool):
+    results = map_cases(pool, "ingest", poison.refuse_at_one, numbers(3))
+    problem = results[1].problem
+    assert [result.value for result in results] == [0, None, 2]
+    assert (problem.stage, problem.status, problem.reason) == ("ingest", "quarantined", "missing_slice")
+    assert problem.message == "case 'n1': a gap of 6 mm at 12 mm; needed: slices 3 mm apart"
+    assert problem.remedy == "export the series again"
+
+
+def test_an_error_without_a_name_is_ours(pool):
+    results = map_cases(pool, "work", poison.break_at_one, numbers(3))
+    assert results[1].problem.status == "failed"
+    assert results[1].problem.reason == "ZeroDivisionError"
+    assert "poison.py:" in results[1].problem.message
+    assert [results[0].problem, results[2].problem] == [None, None]
+
+
+def test_a_case_that_kills_its_worker_takes_no_other_with_it(pool):
+    results = map_cases(pool, "infer", poison.die_at_three, numbers(9))
+    assert [result.value for result in results] == [0, 1, 2, None, 4, 5, 6, 7, 8]
+    assert results[3].problem.reason == "worker_died"
+
+
+def test_a_case_that_hangs_is_ended_and_the_others_go_on(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "CASE_SECONDS", 2.0)
+    results = map_cases(pool, "read", poison.hang_at_two, numbers(5))
+    assert [result.value for result in results] == [0, 1, None, 3, 4]
+    assert results[2].problem.reason == "case_timed_out"
+
+
+def test_a_hiccup_of_the_storage_is_tried_once_more(tmp_path):
+    result = attempt("read", poison.stumble_once, Outcome(name="n", value=1), tmp_path / "marker")
+    assert (result.value, result.problem) == ("done", None)
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr(pool_module, "CONNECT_SECONDS", 0.5)
+    expected = pytest.raises(ServiceUnavailable, match="no Dask scheduler with a worker answers at tcp://127.0.0.1:9")
+    with expected, open_pool(PoolConfig(address="tcp://127.0.0.1:9")):
+        pass
+
+
+def test_a_cluster_without_workers_is_refused_before_the_first_case(monkeypatch):
+    monkeypatch.setattr(pool_module, "CONNECT_SECONDS", 0.5)
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty:
+        expected = pytest.raises(ServiceUnavailable, match="with a worker")
+        with expected, open_pool(PoolConfig(address=empty.scheduler_address)):
+            pass
+
+
+def test_an_existing_cluster_is_used(pool):
+    with open_pool(PoolConfig(address=pool)) as address:
+        assert map_cases(address, "double", poison.double, numbers(1))[0].value == 0
+
+
+def test_a_negative_number_of_workers_is_refused():
+    with pytest.raises(ValueError, match="workers must be 0"):
+        PoolConfig(workers=-1)

@@ -1,0 +1,131 @@
+"""Preprocess and its way back: every step undone, on volumes with three different side lengths."""
+
+import numpy as np
+import pytest
+
+from tasks.model import Model, Plan, Window
+from tasks.postprocess import keep_largest, model_values, postprocess_case
+from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
+from tasks.scan.records import Case, Prediction, Source
+from tasks.scan.resample import coarse_axis, resample_image, resample_labels, resampled_shape, restore_labels
+from tasks.scan.volume import read_geometry, read_labels
+from tests.phantoms import affine, box, picture, write_nifti
+from unet import UNetConfig
+
+NETWORK = UNetConfig(dimensions=3, out_channels=3, features=(1, 1, 1))
+SHAPE = (10, 14, 9)
+
+
+def test_crop_and_uncrop_are_inverse():
+    labels = box(SHAPE, (2, 3, 1), (7, 5, 8), 2)
+    start, shape = nonzero_box(labels.astype(np.float32))
+    assert (start, shape) == ((2, 3, 1), (5, 2, 7))
+    assert np.array_equal(uncrop(crop(labels, start, shape), start, SHAPE), labels)
+
+
+def test_a_volume_of_zeros_is_not_cropped():
+    assert nonzero_box(np.zeros(SHAPE, np.float32)) == ((0, 0, 0), SHAPE)
+
+
+def test_pad_and_unpad_are_inverse():
+    image = np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    padded = pad(image, (4, 8, 2))
+    assert padded.shape == (12, 16, 10)
+    assert np.array_equal(unpad(padded[None], SHAPE)[0], image)
+
+
+def test_a_scan_is_scaled_by_its_own_mean_and_deviation():
+    image = np.array([1, 3], np.float32).reshape(1, 1, 2)
+    assert normalise(image, None, 2).ravel().tolist() == [-1, 1]
+
+
+def test_what_is_no_tissue_stays_zero_where_much_was_cropped():
+    image = np.array([0, 1, 3], np.float32).reshape(1, 1, 3)
+    assert normalise(image, None, 100).ravel().tolist() == [0, -1, 1]
+
+
+def test_quantitative_intensities_are_clipped_to_the_window_of_the_data_set():
+    image = np.array([-2000, 0, 3000], np.float32).reshape(1, 1, 3)
+    window = Window(lower=-100, upper=300, mean=100, sd=50)
+    assert normalise(image, window, 3).ravel().tolist() == [-4, -2, 4]
+
+
+def test_the_new_size_covers_the_same_extent():
+    assert resampled_shape((10, 14, 9), (1.0, 1.0, 4.0), (2.0, 2.0, 2.0)) == (5, 7, 18)
+
+
+def test_one_axis_of_thick_slices_is_coarse():
+    assert coarse_axis((1.0, 1.0, 4.0)) == 2
+    assert coarse_axis((1.0, 1.0, 3.0)) is None
+    assert coarse_axis((1.0, 4.0, 4.0)) is None
+
+
+def test_a_ramp_stays_a_ramp_when_resampled():
+    ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], (20, 6, 5))
+    finer = resample_image(np.ascontiguousarray(ramp), (1.0, 1.0, 1.0), (40, 6, 5))
+    expected = (np.arange(40) + 0.5) / 2 - 0.5
+    assert np.allclose(finer[8:-8, 2, 2], expected[8:-8], atol=1e-3)
+
+
+def test_through_thick_slices_nothing_is_interpolated():
+    slices = np.broadcast_to(np.array([0, 10, 20], np.float32), (8, 8, 3))
+    finer = resample_image(np.ascontiguousarray(slices), (1.0, 1.0, 4.0), (8, 8, 12))
+    assert finer[4, 4].tolist() == [0] * 4 + [10] * 4 + [20] * 4
+
+
+def test_labels_keep_their_place_when_resampled():
+    labels = box((8, 8, 8), (2, 2, 2), (6, 6, 6), 2).astype(np.uint16)
+    assert np.array_equal(resample_labels(labels, (16, 16, 16))[::2, ::2, ::2][3:5, 3:5, 3:5], np.full((2, 2, 2), 2))
+    assert (resample_labels(labels, (16, 16, 16)) == 2).sum() == pytest.approx(8 * 64, rel=0.15)
+
+
+def test_classes_one_at_a_time_give_the_argmax_of_all():
+    logits = np.random.default_rng(0).normal(size=(4, 5, 6, 7)).astype(np.float32)
+    assert np.array_equal(restore_labels(logits, (5, 6, 7)), logits.argmax(axis=0))
+
+
+def test_the_largest_component_is_kept_of_the_named_labels_only():
+    labels = box(SHAPE, (0, 0, 0), (3, 3, 3), 1) + box(SHAPE, (6, 6, 6), (7, 7, 7), 1)
+    labels += box(SHAPE, (0, 8, 0), (3, 9, 3), 2) + box(SHAPE, (6, 12, 6), (7, 13, 7), 2)
+    kept = keep_largest(labels, (1,))
+    assert (kept == 1).sum() == 27
+    assert (kept == 2).sum() == 10
+
+
+def test_pieces_that_touch_at_a_corner_are_one():
+    labels = box(SHAPE, (0, 0, 0), (2, 2, 2), 1) + box(SHAPE, (2, 2, 2), (3, 3, 3), 1)
+    assert (keep_largest(labels, (1,)) == 1).sum() == 9
+
+
+def test_classes_become_the_label_values_of_the_model():
+    model = Model(plan=plan(), labels={4: "liver", 900: "spleen"}, weights_sha256="")
+    assert model_values(np.array([0, 1, 2], np.uint8), model).tolist() == [0, 4, 900]
+
+
+def plan(spacing_mm=(1.0, 1.0, 1.0)) -> Plan:
+    return Plan(network=NETWORK, spacing_mm=spacing_mm, patch=(16, 16, 16), batch_size=1)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SAL"])
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (1, 2, 1)])
+def test_there_and_back_every_voxel_is_where_it_was(tmp_path, axes, spacing_mm):
+    labels = box(SHAPE, (2, 4, 3), (6, 12, 7), 1) + box(SHAPE, (6, 4, 3), (8, 8, 5), 2)
+    grid = affine(spacing_mm=spacing_mm, axes=axes, shape=SHAPE)
+    image = Source(format="nifti", files=(write_nifti(tmp_path / "image.nii.gz", picture(labels) + 1, grid),))
+    case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
+    reference = Source(format="nifti", files=(write_nifti(tmp_path / "reference.nii.gz", labels, grid),))
+
+    prepared = preprocess_case(case, plan(), tmp_path)
+    canonical = read_labels(reference, case.geometry, "C1")
+    classes = pad(resample_labels(canonical, prepared.resampled_shape), NETWORK.divisor)
+    logits = np.stack([classes == value for value in range(3)]).astype(np.float32)
+    np.save(tmp_path / "logits.npy", logits)
+    prediction = Prediction(prepared=prepared, logits=tmp_path / "logits.npy", device="cpu")
+    model = Model(plan=plan(), labels={1: "one", 2: "two"}, weights_sha256="")
+    segmentation = postprocess_case(prediction, model, tmp_path)
+
+    mask = Source(format="nifti", files=(segmentation.mask,))
+    assert read_geometry(mask, "C1").shape == SHAPE
+    restored = read_labels(mask, case.geometry, "C1")
+    assert (restored != canonical).mean() < (0.0001 if spacing_mm == (1, 1, 1) else 0.02)
+    assert segmentation.volumes_ml[1] == pytest.approx((restored == 1).sum() * np.prod(spacing_mm) / 1000)

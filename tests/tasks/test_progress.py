@@ -1,0 +1,55 @@
+"""Bars on a terminal, silence elsewhere; seen through a real pseudo-terminal."""
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+
+from tasks.progress import let_bars_speak
+
+BARS = """
+from tasks.progress import progress_bar
+with progress_bar("read", 2) as bar:
+    bar.advance()
+    bar.advance()
+with progress_bar("train", 1) as bar:
+    bar.show(0.25, "loss 1.5")
+"""
+
+
+def seen_on_a_terminal(code: str) -> str:
+    """What `code` writes to its standard error, a pseudo-terminal."""
+    outer, inner = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], stderr=inner, check=True)
+    os.close(inner)
+    seen = b""
+    while chunk := read(outer):
+        seen += chunk
+    os.close(outer)
+    return seen.decode()
+
+
+def read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # Linux says so when the other end of a pseudo-terminal is closed
+        return b""
+
+
+def test_a_terminal_shows_cases_done_and_the_share_of_a_training():
+    seen = seen_on_a_terminal(BARS)
+    assert "2/2" in seen
+    assert "25%" in seen
+    assert "loss 1.5" in seen
+
+
+def test_elsewhere_there_is_no_bar():
+    done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
+    assert "read" not in done.stderr
+
+
+def test_without_a_terminal_the_log_keeps_its_lines():
+    before = [handler.level for handler in logging.getLogger("prefect").handlers]
+    let_bars_speak()
+    assert [handler.level for handler in logging.getLogger("prefect").handlers] == before

@@ -1,0 +1,73 @@
+"""The network against the lecture's numbers, and against sizes no one would choose."""
+
+import pytest
+import torch
+
+from unet import UNet, UNetConfig, convolution_parameters
+from unet.model import Block, pad_to_multiple
+
+REFERENCE = UNetConfig()
+SMALL = (2, 4, 8)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_the_reference_network_has_the_parameters_of_the_lecture():
+    network = UNet(REFERENCE)
+    assert [parameters(network.encoder[0]), parameters(network.encoder[1])] == [9_568, 55_424]
+    assert parameters(network.decoder[0]) == 2_359_808
+    assert convolution_parameters(network) == 7_846_081
+
+
+def test_batch_normalisation_adds_a_scale_and_a_shift_for_each_map():
+    assert parameters(UNet(UNetConfig(normalisation="batch"))) == 7_851_969
+
+
+@pytest.mark.parametrize("size", [(31,), (17, 30), (9, 14, 21)])
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest", "linear"])
+def test_any_size_comes_back_as_it_went_in(size, upsampling):
+    config = UNetConfig(dimensions=len(size), out_channels=3, features=SMALL, upsampling=upsampling)
+    assert UNet(config)(torch.zeros(2, 1, *size)).shape == (2, 3, *size)
+
+
+def test_padding_is_zero_and_at_the_far_end():
+    padded = pad_to_multiple(torch.ones(1, 1, 3, 4, 5), (2, 4, 8))
+    assert padded.shape == (1, 1, 4, 4, 8)
+    assert padded[0, 0, :3, :4, :5].sum() == 60
+    assert padded.sum() == 60
+
+
+def test_an_axis_of_thick_slices_can_be_left_unpooled():
+    config = UNetConfig(
+        dimensions=3, features=SMALL, poolings=((2, 2, 1), (2, 2, 2)), kernels=((3, 3, 1),) + ((3, 3, 3),) * 2
+    )
+    assert config.divisor == (4, 4, 2)
+    first = UNet(config).encoder[0]
+    assert isinstance(first, Block)
+    assert first[0].weight.shape == (2, 1, 3, 3, 1)
+
+
+def test_skip_connections_carry_the_image_past_a_dead_bottleneck():
+    torch.manual_seed(0)
+    network = UNet(UNetConfig(features=SMALL))
+    for parameter in network.encoder[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    assert not torch.equal(network(torch.rand(1, 1, 8, 8)), network(torch.rand(1, 1, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dimensions": 4}, "dimensions must be 1, 2 or 3"),
+        ({"features": ()}, "at least one level"),
+        ({"poolings": ((2, 2),)}, "5 levels need 4 poolings, not 1"),
+        ({"kernels": ((3, 3),)}, "5 levels need 5 kernels, not 1"),
+        ({"features": (2, 4), "poolings": ((2,),)}, "every pooling and kernel needs 2 numbers"),
+        ({"features": (2,), "kernels": ((4, 4),)}, "kernel sizes must be odd"),
+    ],
+)
+def test_a_description_that_cannot_be_built_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        UNetConfig(**wrong)

@@ -1,0 +1,106 @@
+"""Random patches for training: one affine resampling of image and labels together, then intensity changes.
+
+The ranges are nnU-Net's (Isensee et al. 2021, supplement 4). Rotation, scaling and the choice of the patch are one
+sampling grid, so a voxel is interpolated once, straight from the whole volume, and no border is invented inside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """How far a training patch may be from the scan it is drawn from."""
+
+    rotation_degrees: float = 20.0
+    """Largest rotation about each axis, either way; about the coarse axis only, where voxels are anisotropic."""
+    scale: float = 0.25
+    """Largest relative zoom in or out."""
+    shift: float = 0.08
+    """Largest displacement of a whole-volume patch, as a fraction of the patch."""
+    noise_sd: float = 0.1
+    """Largest standard deviation of added Gaussian noise, in units of the image's own deviation."""
+    contrast: float = 0.25
+    """Largest relative change of brightness and of contrast."""
+    gamma: float = 0.4
+    """Largest |log2| of the exponent of the gamma curve."""
+    mirror_axes: tuple[int, ...] = ()
+    """Spatial axes that are flipped half of the time; recorded with the model, because inference may use only these."""
+    probability: float = 0.3
+    """Chance of each intensity change; the affine part is always drawn."""
+
+
+def draw_patch(
+    image: Tensor,
+    labels: Tensor,
+    centre: Tensor,
+    patch: tuple[int, ...],
+    affine: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """A patch of `image` (C, X, Y, Z) and `labels` (X, Y, Z) around `centre`, turned by `affine`.
+
+    `centre` (3,) and `affine` (3, 3) count voxels of the volume; `patch` is the size of what is returned.
+    Outside of the volume the image is 0 (its mean, after normalisation) and the label background. Linear for the image,
+    nearest for the labels. Works for two and three spatial axes.
+    """
+    axes = [torch.arange(length, dtype=torch.float32) - (length - 1) / 2 for length in patch]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    size = torch.tensor(image.shape[1:], dtype=torch.float32)
+    position = centre + offsets @ affine.T
+    grid = ((2 * position + 1) / size - 1).flip(-1)[None]  # grid_sample counts the last axis first
+    image = functional.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    drawn = functional.grid_sample(labels[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0]
+    return image, drawn.long()
+
+
+def random_affine(config: AugmentConfig, spacing_mm: tuple[float, ...], random: Generator) -> Tensor:
+    """A rotation, zoom and mirroring (n × n) that acts on voxel offsets, rotating in millimetres."""
+    dimensions = len(spacing_mm)
+    spacing = torch.tensor(spacing_mm)
+    matrix = torch.eye(dimensions) * (1 + config.scale * _uniform(random))
+    for first in range(dimensions):
+        for second in range(first + 1, dimensions):
+            if max(spacing_mm[first], spacing_mm[second]) > 2 * min(spacing_mm[first], spacing_mm[second]):
+                continue  # turning across thick slices would only smear them
+            matrix = matrix @ _rotation(dimensions, first, second, config.rotation_degrees * _uniform(random))
+    for axis in config.mirror_axes:
+        if _uniform(random) > 0:
+            matrix[axis] = -matrix[axis]
+    return matrix * spacing / spacing[:, None]
+
+
+def change_intensity(image: Tensor, config: AugmentConfig, random: Generator) -> Tensor:
+    """`image` (C, X, Y, Z), z-scored, with random noise, brightness, contrast and gamma."""
+    if _chance(random, config.probability):
+        image = image + torch.randn(image.shape, generator=random) * config.noise_sd * abs(_uniform(random))
+    if _chance(random, config.probability):
+        image = image * (1 + config.contrast * _uniform(random))
+    if _chance(random, config.probability):
+        image = image + config.contrast * _uniform(random)
+    if _chance(random, config.probability):
+        low, high = image.min(), image.max()
+        exponent = 2 ** (config.gamma * _uniform(random))
+        image = ((image - low) / (high - low).clamp(min=1e-6)) ** exponent * (high - low) + low
+    return image
+
+
+def _rotation(dimensions: int, first: int, second: int, degrees: float) -> Tensor:
+    angle = torch.deg2rad(torch.tensor(degrees))
+    matrix = torch.eye(dimensions)
+    matrix[first, first] = matrix[second, second] = angle.cos()
+    matrix[first, second], matrix[second, first] = -angle.sin(), angle.sin()
+    return matrix
+
+
+def _uniform(random: Generator) -> float:
+    """A number between -1 and 1."""
+    return float(torch.rand((), generator=random)) * 2 - 1
+
+
+def _chance(random: Generator, probability: float) -> bool:
+    return float(torch.rand((), generator=random)) < probability

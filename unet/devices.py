@@ -1,0 +1,45 @@
+"""Where and how exactly the network computes: the device, and the width of its numbers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The device that `name` stands for; `auto` is CUDA where there is one.
+
+    Raises RuntimeError when CUDA is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """The number type of the convolutions; `auto` is bfloat16 where the hardware multiplies it, else float32.
+
+    A CPU that only emulates bfloat16 is slower with it than without, so the CPU is asked.
+    """
+    if name == "auto":
+        name = "bfloat16" if _has_bfloat16(device) else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def channels_last(dimensions: int) -> torch.memory_format:
+    """The memory layout in which convolutions are fastest on both CPUs and GPUs (no such layout in 1-D)."""
+    formats = {2: torch.channels_last, 3: torch.channels_last_3d}
+    return formats.get(dimensions, torch.contiguous_format)
