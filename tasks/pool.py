@@ -73,7 +73,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
             threads_per_worker=1,
             memory_limit=memory,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None means port 8787, of which a machine has one, on every interface
             env={"PREFECT_PLUGINS_ENABLED": "false"},  # they start an event loop, and a worker already runs one
         ) as cluster,
     ):

@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 from distributed import LocalCluster
 
@@ -84,7 +85,7 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
 
 def test_a_cluster_without_workers_is_refused_before_the_first_case(monkeypatch):
     monkeypatch.setattr(pool_module, "CONNECT_SECONDS", 0.5)
-    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty:
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty:
         expected = pytest.raises(ServiceUnavailable, match="with a worker")
         with expected, open_pool(PoolConfig(address=empty.scheduler_address)):
             pass
@@ -93,6 +94,18 @@ def test_a_cluster_without_workers_is_refused_before_the_first_case(monkeypatch)
 def test_an_existing_cluster_is_used(pool):
     with open_pool(PoolConfig(address=pool)) as address:
         assert map_cases(address, "double", poison.double, numbers(1))[0].value == 0
+
+
+def test_pools_beside_each_other_listen_on_loopback_alone(pool):
+    with open_pool(PoolConfig(workers=1)):
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        listening = {
+            connection.laddr.ip
+            for process in processes
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert listening == {"127.0.0.1"}
 
 
 def test_a_negative_number_of_workers_is_refused():
