@@ -68,12 +68,15 @@ def _add_train(commands: Commands) -> None:
     train.add_argument("dataset", type=Path, metavar="DATASET", help="Decathlon folder, or CSV: case,image,reference")
     train.add_argument("--output", type=Path, default=Path("model"), help="folder of the model (default: model)")
     train.add_argument("--folds", type=Path, metavar="CSV", help="columns: case,fold")
-    train.add_argument("--fold", type=int, metavar="K", help="the fold to hold out and to score the model on")
+    train.add_argument(
+        "--fold", type=int, metavar="K", help="the fold to hold out and to score the model on (default: each)"
+    )
     train.add_argument("--all", action="store_true", help="train on all cases (the default without --folds)")
     length = train.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="time budget of training (default: 10)")
     length.add_argument("--epochs", type=int, help="passes over the cases instead: same seed, same weights")
     train.add_argument("--seed", type=int, help="seed of weights, patches and augmentation (default: 0)")
+    train.add_argument("--resume", action="store_true", default=None, help="go on from the last checkpoint in MODEL")
     train.add_argument(
         "--spacing", type=float, nargs=3, metavar="MM", help="work at this spacing instead of the median"
     )

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -15,10 +15,11 @@ from typing import TypeVar
 from pydantic import TypeAdapter
 
 from flows.settings import Settings, TrainSettings
-from tasks.infer import InferenceConfig
-from tasks.model import Model, load_network, read_model
+from tasks.infer import InferenceConfig, Weights
+from tasks.model import DESCRIPTION, Model, load_networks, read_model
 from tasks.pool import open_pool
-from tasks.scan.errors import EmptyCohort, UnwritableOutput
+from tasks.scan.errors import EmptyCohort, UnknownSetting, UnwritableOutput
+from tasks.train.history import TABLE
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class Night:
 
     cohort: Path
     model: Model
-    model_folder: Path
+    weights: Weights
     output: Path
     work: Path
     masks: Path
@@ -47,15 +48,20 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
     check_cohort(cohort)
     description = read_model(model)
-    load_network(description, model)
+    load_networks(description, model)
     settings.inference.resolved()
+    if settings.inference.mirror and not description.plan.augment.mirror_axes:
+        raise UnknownSetting(
+            f"mirror: the model in '{model}' was trained without mirroring, and would do worse with it; leave --mirror "
+            "out, or train with plan.augment.mirror_axes"
+        )
     with hold_folder(output), workspace(output) as work, open_pool(settings.pool) as pool:
         masks = output / "segmentations"
         masks.mkdir(exist_ok=True)
         yield Night(
             cohort=cohort,
             model=description,
-            model_folder=model,
+            weights=Weights(folder=model),
             output=output,
             work=work,
             masks=masks,
@@ -65,6 +71,11 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
         )
 
 
+def seen_by(night: Night, member: int) -> Night:
+    """`night`, with that one network of the model alone: the one that never saw the cases it is to be scored on."""
+    return replace(night, weights=replace(night.weights, member=member))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """What the stages of one training share: the data, where to write, and who computes."""
@@ -72,6 +83,7 @@ class Training:
     dataset: Path
     output: Path
     work: Path
+    checkpoints: Path
     pool: str
 
 
@@ -82,7 +94,28 @@ def open_training(dataset: Path, output: Path, settings: TrainSettings) -> Itera
     check_cohort(dataset)
     InferenceConfig(device=settings.training.device).resolved()
     with hold_folder(output), workspace(output) as work, open_pool(settings.run.pool) as pool:
-        yield Training(dataset=dataset, output=output, work=work, pool=pool)
+        checkpoints = open_checkpoints(output, resume=settings.resume)
+        yield Training(dataset=dataset, output=output, work=work, checkpoints=checkpoints, pool=pool)
+
+
+def open_checkpoints(output: Path, *, resume: bool) -> Path:
+    """The folder of what a training can go on from: as it was left, or empty.
+
+    Raises UnknownSetting when the training that is to go on has ended.
+    """
+    checkpoints = output / "checkpoints"
+    if resume and not checkpoints.is_dir() and (output / DESCRIPTION).is_file():
+        raise UnknownSetting(f"resume: the training in '{output}' has ended; leave --resume out to train anew")
+    if not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        (output / TABLE).unlink(missing_ok=True)
+    checkpoints.mkdir(exist_ok=True)
+    return checkpoints
+
+
+def put_away(training: Training) -> None:
+    """Remove the checkpoints: all that they were for is done."""
+    shutil.rmtree(training.checkpoints)
 
 
 def check_cohort(cohort: Path) -> None:
@@ -138,7 +171,7 @@ def provenance(night: Night) -> dict[str, object]:
     return {
         "started": night.started.isoformat(timespec="seconds"),
         "cohort": str(night.cohort),
-        "model": str(night.model_folder),
+        "model": str(night.weights.folder),
         "model_sha256": night.model.weights_sha256,
         "device": str(device),
         "precision": str(precision).removeprefix("torch."),

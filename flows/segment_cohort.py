@@ -32,7 +32,7 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
     outcomes: list[Outcome[Scores]] = []
     for shard in shards(cases, night.settings.shard):
         prepared = preprocess(shard, night.model.plan, night.work, night.pool)
-        predicted = infer(prepared, night.model, night.model_folder, night.settings.inference, night.work)
+        predicted = infer(prepared, night.model, night.weights, night.settings.inference, night.work)
         segmented = postprocess(predicted, night.model, night.masks, night.pool)
         outcomes += evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
     return outcomes

@@ -48,15 +48,17 @@ class TrainSettings:
     folds: Path | None = None
     """CSV with the columns case and fold; None: train on all cases."""
     fold: int | None = None
-    """The fold that is held out, and segmented and scored when the model is there."""
+    """The fold that is held out, and scored when the model is there; None: each in turn, for an ensemble."""
+    resume: bool = False
+    """Go on from the last checkpoint in the output folder."""
     training: TrainConfig = field(default_factory=TrainConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     run: Settings = field(default_factory=Settings)
     """How the held-out cases are segmented, and which processes prepare the training cases."""
 
     def __post_init__(self) -> None:
-        if (self.folds is None) != (self.fold is None):
-            raise ValueError("folds and fold go together")
+        if self.folds is None and self.fold is not None:
+            raise ValueError("fold needs folds")
 
 
 def load_settings(kind: type[S], file: Path | None, flags: Mapping[str, Any]) -> S:

@@ -4,27 +4,43 @@ from pathlib import Path
 
 from prefect import State, flow
 
-from flows.night import open_night, open_training, provenance
+from flows.night import open_night, open_training, provenance, put_away, seen_by
 from flows.outcomes import refuses_by_name, verdict
 from flows.segment_cohort import segment
 from flows.settings import TrainSettings
 from tasks.ingest import ingest
 from tasks.report import report
-from tasks.train import describe_dataset, fingerprint, hold_out, plan, prepare, refused, train
+from tasks.train import (
+    describe_dataset,
+    fingerprint,
+    involved,
+    join,
+    plan,
+    prepare,
+    refused,
+    select,
+    split_cases,
+    train,
+)
 
 
 @flow(name="train-unet")
 @refuses_by_name
 def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSettings()) -> State[None]:  # noqa: B008
-    """Train a model on `dataset` and write it to `output`; segment and score the held-out fold, if there is one."""
+    """Train a model on `dataset` and write it to `output`; segment and score the cases that were held out, if any."""
     described = describe_dataset(dataset)
     with open_training(dataset, output, settings) as training:
         intake = ingest(training.dataset, settings.run.references, training.output, training.pool)
-        cases, held_out = hold_out(intake.cases, settings.folds, settings.fold)
-        fingerprints = fingerprint(cases, described, training.pool)
-        made = plan(fingerprints, described, settings.plan, settings.training.device)
+        splits = split_cases(intake.cases, settings.folds, settings.fold)
+        fingerprints = fingerprint(involved(intake.cases, splits), described, training.pool)
+        made = plan(fingerprints, splits, described, settings.plan, settings.training.device, training.checkpoints)
         volumes = prepare(fingerprints, made, described, training.work, training.pool)
-        train(volumes, fingerprints, described, made, settings.training, training.output)
+        members = [train(volumes, one, described, made, settings.training, training.output) for one in splits]
+        join(members, fingerprints, described, made, settings.training, training.output)
     with open_night(dataset, output, output / "validation", settings.run) as night:
-        outcomes = [*refused(volumes), *segment(held_out, night)]
-        return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
+        outcomes = refused(volumes, splits)
+        for member, split in enumerate(splits):
+            outcomes += segment(select(intake.cases, split.held_out), seen_by(night, member))
+        written = report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output)
+        put_away(training)
+        return verdict(written)

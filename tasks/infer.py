@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from prefect import task
 
-from tasks.model import Model, load_network
+from tasks.model import Model, load_networks
 from tasks.pool import attempt, logged
 from tasks.progress import progress_bar
 from tasks.scan.errors import UnknownSetting
@@ -42,12 +42,28 @@ class InferenceConfig:
         return device, choose_precision(self.precision, device)
 
 
-def infer_case(prepared: Prepared, network: UNet, model: Model, config: InferenceConfig, work: Path) -> Prediction:
-    """The logits of `network` for `prepared`, written to `work`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where the networks of a model are, and which of them to use."""
+
+    folder: Path
+    member: int | None = None
+    """Of an ensemble, the one network that never saw the cases in hand; None: all of them."""
+
+    def of(self, model: Model) -> list[UNet]:
+        """The networks, in evaluation mode. Raises CheckpointMismatch."""
+        networks = load_networks(model, self.folder)
+        return networks if self.member is None else [networks[self.member]]
+
+
+def infer_case(
+    prepared: Prepared, networks: Sequence[UNet], model: Model, config: InferenceConfig, work: Path
+) -> Prediction:
+    """The logits of `networks` for `prepared`, written to `work`."""
     device, precision = config.resolved()
     image = torch.from_numpy(np.load(prepared.voxels)).to(device)
-    mirror_axes = model.mirror_axes if config.mirror else ()
-    logits = predict(network, image, model.plan.patch, precision, mirror_axes)
+    mirror_axes = model.plan.augment.mirror_axes if config.mirror else ()
+    logits = predict(networks, image, model.plan.patch, precision, mirror_axes)
     path = save_array(work / f"{prepared.case.name}.logits.npy", logits.cpu().numpy())
     prepared.voxels.unlink()
     return Prediction(prepared=prepared, logits=path, device=device.type)
@@ -55,15 +71,15 @@ def infer_case(prepared: Prepared, network: UNet, model: Model, config: Inferenc
 
 @task(name="infer")
 def infer(
-    cases: Sequence[Outcome[Prepared]], model: Model, folder: Path, config: InferenceConfig, work: Path
+    cases: Sequence[Outcome[Prepared]], model: Model, weights: Weights, config: InferenceConfig, work: Path
 ) -> list[Outcome[Prediction]]:
-    """Logits for every case of the shard; the network of the model in `folder` is loaded once."""
+    """Logits for every case of the shard; the networks of the model are loaded once."""
     device, _ = config.resolved()
-    network = load_network(model, folder).to(device)
+    networks = [network.to(device) for network in weights.of(model)]
     results: list[Outcome[Prediction]] = []
     with progress_bar("infer", len(cases)) as bar:
         for case in cases:
             tried = case.value is not None
-            results.append(attempt("infer", infer_case, case, network, model, config, work) if tried else case)  # type: ignore[arg-type]
+            results.append(attempt("infer", infer_case, case, networks, model, config, work) if tried else case)  # type: ignore[arg-type]
             bar.advance()
     return logged("infer", results)

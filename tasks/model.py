@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.scan.errors import CheckpointMismatch, ModelNotFound
 from tasks.scan.files import write_whole
 from tasks.scan.records import FORBID_UNKNOWN, Shape, Spacing
-from unet import UNet, UNetConfig, load_weights, save_weights
+from unet import AugmentConfig, UNet, UNetConfig, load_weights, save_weights
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
@@ -36,6 +37,19 @@ class Plan:
     batch_size: int
     window: Window | None = None
     """None: every image is z-scored by itself."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How far training patches were from the scans; its `mirror_axes` are the only ones that inference may mirror."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepLargest:
+    """Of what only the largest connected component (26 neighbours) is kept, and the held-out Dice that decided it."""
+
+    foreground: bool = False
+    """All labels taken together as one structure."""
+    labels: tuple[int, ...] = ()
+    """Each of these by itself, after that."""
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,22 +62,22 @@ class Model:
     labels: dict[int, str]
     """Names of the foreground labels, by value."""
     weights_sha256: str
-    mirror_axes: tuple[int, ...] = ()
-    """Spatial axes that training mirrored: the only ones that inference may mirror."""
-    keep_largest: tuple[int, ...] = ()
-    """Labels of which only the largest connected component (26 neighbours) is kept."""
+    keep_largest: KeepLargest = field(default_factory=KeepLargest)
     fingerprint: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    format: int = 1
+    format: Literal[2] = 2
 
 
 _ADAPTER = TypeAdapter(Model)
 
 
-def save_model(model: Model, network: UNet, folder: Path) -> Model:
-    """`model` with the checksum of the weights just written to `folder`; the description is written last."""
+def save_model(model: Model, networks: Sequence[UNet], folder: Path) -> Model:
+    """`model` with the checksum of the weights just written to `folder`; the description is written last.
+
+    Several networks are an ensemble: inference averages their logits.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    checksum = save_weights(network, folder / WEIGHTS)
+    checksum = save_weights(networks, folder / WEIGHTS)
     values = {name: getattr(model, name) for name in Model.__slots__}
     saved = Model(**{**values, "weights_sha256": checksum})
     write_whole(folder / DESCRIPTION, _ADAPTER.dump_json(saved, indent=1))
@@ -85,8 +99,8 @@ def read_model(folder: Path) -> Model:
         raise CheckpointMismatch(f"{path} is not a model of this version: {place}: {first['msg']}") from error
 
 
-def load_network(model: Model, folder: Path) -> UNet:
-    """The trained network of `model`, in evaluation mode. Raises CheckpointMismatch when the files do not fit."""
+def load_networks(model: Model, folder: Path) -> list[UNet]:
+    """The trained networks of `model`, in evaluation mode. Raises CheckpointMismatch when the files do not fit."""
     try:
         return load_weights(model.plan.network, folder / WEIGHTS, model.weights_sha256)
     except ValueError as error:

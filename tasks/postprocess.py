@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
-from tasks.model import Model
+from tasks.model import KeepLargest, Model
 from tasks.pool import logged, map_cases
 from tasks.preprocess import uncrop, unpad
 from tasks.scan.files import hash_files
@@ -18,7 +19,7 @@ from tasks.scan.records import Outcome, Prediction, Segmentation
 from tasks.scan.resample import restore_labels
 from tasks.scan.volume import write_mask
 
-Labels = NDArray[np.uint8]
+Labels = NDArray[np.unsignedinteger[Any]]
 
 
 def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segmentation:
@@ -27,8 +28,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     case = prepared.case
     logits = unpad(np.load(prediction.logits), prepared.resampled_shape)
     labels = restore_labels(np.ascontiguousarray(logits), prepared.crop_shape)
-    labels = keep_largest(labels, model.keep_largest)
-    whole = model_values(uncrop(labels, prepared.crop_start, prepared.canonical_shape), model)
+    values = keep_largest(model_values(labels, model), model.keep_largest)
+    whole = uncrop(values, prepared.crop_start, prepared.canonical_shape)
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
     segmentation = Segmentation(
@@ -50,16 +51,24 @@ def postprocess(
     return logged("postprocess", map_cases(pool, "postprocess", postprocess_case, cases, model, masks))
 
 
-def keep_largest(labels: Labels, values: Sequence[int]) -> Labels:
-    """`labels` (X, Y, Z), where of each label in `values` only the largest component (26 neighbours) is left."""
+def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:
+    """`labels` (X, Y, Z), where only the largest component is left, of all together or of each that `kept` names."""
     result = labels.copy()
-    for value in values:
-        mask = labels == value
-        result[mask & ~cc3d.largest_k(mask, k=1, connectivity=26).astype(bool)] = 0
+    if kept.foreground:
+        result[~_largest(labels > 0)] = 0
+    for value in kept.labels:
+        mask = result == value
+        result[mask & ~_largest(mask)] = 0
     return result
 
 
-def model_values(classes: Labels, model: Model) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected component (26 neighbours) of `mask` (X, Y, Z)."""
+    found: NDArray[np.bool_] = cc3d.largest_k(mask, k=1, connectivity=26).astype(bool)
+    return found
+
+
+def model_values(classes: Labels, model: Model) -> Labels:
     """Class numbers 0…K−1 as the model's label values, which need not be consecutive."""
     values = [0, *sorted(model.labels)]
     table = np.array(values, np.uint8) if max(values) < 256 else np.array(values, np.uint16)

@@ -6,10 +6,13 @@ from unet.devices import choose_device, choose_precision
 from unet.inference import predict
 from unet.losses import segmentation_loss, soft_dice_loss
 from unet.model import UNet, UNetConfig, convolution_parameters
-from unet.training import Step, TrainingConfig, Volume, train
+from unet.sampling import SamplingConfig, Volume
+from unet.summary import summary
+from unet.training import Step, TrainingConfig, train
 
 __all__ = [
     "AugmentConfig",
+    "SamplingConfig",
     "Step",
     "TrainingConfig",
     "UNet",
@@ -23,5 +26,6 @@ __all__ = [
     "save_weights",
     "segmentation_loss",
     "soft_dice_loss",
+    "summary",
     "train",
 ]

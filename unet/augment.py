@@ -37,25 +37,41 @@ class AugmentConfig:
 
 def draw_patch(
     image: Tensor,
-    labels: Tensor,
+    target: Tensor,
     centre: Tensor,
     patch: tuple[int, ...],
     affine: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """A patch of `image` (C, X, Y, Z) and `labels` (X, Y, Z) around `centre`, turned by `affine`.
+    """A patch of `image` (C, X, Y, Z) and `target` around `centre`, turned by `affine`.
 
-    `centre` (3,) and `affine` (3, 3) count voxels of the volume; `patch` is the size of what is returned.
-    Outside of the volume the image is 0 (its mean, after normalisation) and the label background. Linear for the image,
-    nearest for the labels. Works for two and three spatial axes.
+    `centre` (n,) and `affine` (n, n) count voxels of the volume; `patch` is the size of what is returned. `target` is
+    (X, Y, Z) of an integer type, and is returned as int64, or (K, X, Y, Z) of a floating type. Outside of the volume
+    the image is 0 (its mean, after normalisation) and the target 0. Linear, for integers nearest. For one, two and
+    three spatial axes; only the part of the volume under the patch is read.
     """
     axes = [torch.arange(length, dtype=torch.float32) - (length - 1) / 2 for length in patch]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    size = torch.tensor(image.shape[1:], dtype=torch.float32)
-    position = centre + offsets @ affine.T
+    position = centre + torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ affine.T
+    first, last = position.flatten(0, -2).aminmax(dim=0)
+    end = torch.tensor(image.shape[1:])
+    low = torch.minimum(first.floor().long().clamp(min=0), end - 1)
+    high = torch.maximum(torch.minimum(last.ceil().long() + 1, end), low + 1)
+    near = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
+    position = position - low
+    drawn = _sample(image[(slice(None), *near)], position, "bilinear")
+    if target.is_floating_point():
+        return drawn, _sample(target[(slice(None), *near)], position, "bilinear")
+    return drawn, _sample(target[near][None].float(), position, "nearest")[0].long()
+
+
+def _sample(volume: Tensor, position: Tensor, mode: str) -> Tensor:
+    """`volume` (C, X, Y, Z) at `position` (*patch, n), in voxels: (C, *patch)."""
+    size = torch.tensor(volume.shape[1:], dtype=torch.float32)
     grid = ((2 * position + 1) / size - 1).flip(-1)[None]  # grid_sample counts the last axis first
-    image = functional.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
-    drawn = functional.grid_sample(labels[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0]
-    return image, drawn.long()
+    if position.shape[-1] > 1:
+        return functional.grid_sample(volume[None], grid, mode=mode, padding_mode="zeros", align_corners=False)[0]
+    line = torch.cat((grid, torch.zeros_like(grid)), dim=-1)[:, None]  # it has no 1-D form: an image of one row
+    drawn = functional.grid_sample(volume[None, :, None], line, mode=mode, padding_mode="zeros", align_corners=False)
+    return drawn[0, :, 0]
 
 
 def random_affine(config: AugmentConfig, spacing_mm: tuple[float, ...], random: Generator) -> Tensor:

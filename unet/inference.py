@@ -22,13 +22,13 @@ ONE_PASS_VOXELS = 2**23
 
 @torch.inference_mode()
 def predict(
-    network: UNet,
+    networks: Sequence[UNet],
     image: Tensor,
     patch: tuple[int, ...],
     precision: torch.dtype,
     mirror_axes: Sequence[int] = (),
 ) -> Tensor:
-    """Logits (K, X, Y, Z), float32, on the image's device, for `image` (C, X, Y, Z).
+    """Logits (K, X, Y, Z), float32, on the image's device, for `image` (C, X, Y, Z): the mean over `networks`.
 
     A volume of at most 2^23 voxels is one pass: nothing to stitch. Larger ones pass in tiles that are a multiple of
     the training `patch`, because large tiles overlap less and are computed faster. `mirror_axes` averages over
@@ -36,13 +36,13 @@ def predict(
     """
     size = tuple(image.shape[1:])
     if prod(size) <= ONE_PASS_VOXELS:
-        return _mirrored(network, image, precision, mirror_axes)
-    total = torch.zeros((network.config.out_channels, *size), device=image.device)
+        return _mirrored(networks, image, precision, mirror_axes)
+    total = torch.zeros((networks[0].config.out_channels, *size), device=image.device)
     weights = torch.zeros(size, device=image.device)
     tile = tuple(min(length, limit) for length, limit in zip(size, largest_tile(patch), strict=True))
     importance = gaussian_weights(tile).to(image.device)
     for place in tiles(size, tile):
-        logits = _mirrored(network, image[(slice(None), *place)], precision, mirror_axes)
+        logits = _mirrored(networks, image[(slice(None), *place)], precision, mirror_axes)
         total[(slice(None), *place)] += logits * importance
         weights[place] += importance
     return total / weights
@@ -81,14 +81,13 @@ def gaussian_weights(tile: tuple[int, ...]) -> Tensor:
     return weights.clamp(min=float(weights[weights > 0].min()))
 
 
-def _mirrored(network: UNet, image: Tensor, precision: torch.dtype, mirror_axes: Sequence[int]) -> Tensor:
-    """Mean logits (K, X, Y, Z) over all flips of `mirror_axes`, the unflipped image included."""
-    flips = [axes for count in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, count)]
-    total = torch.zeros(())
-    for axes in flips:
-        dims = [axis + 1 for axis in axes]
-        total = total.to(image.device) + _forward(network, image.flip(dims), precision).flip(dims)
-    return total / len(flips)
+def _mirrored(networks: Sequence[UNet], image: Tensor, precision: torch.dtype, mirror_axes: Sequence[int]) -> Tensor:
+    """Mean logits (K, X, Y, Z) over `networks` and all flips of `mirror_axes`, the unflipped image included."""
+    flips = [[axis + 1 for axis in axes] for n in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, n)]
+    total = torch.zeros((), device=image.device)
+    for network, dims in product(networks, flips):
+        total = total + _forward(network, image.flip(dims), precision).flip(dims)
+    return total / (len(networks) * len(flips))
 
 
 def _forward(network: UNet, image: Tensor, precision: torch.dtype) -> Tensor:

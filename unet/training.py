@@ -1,7 +1,8 @@
 """The training loop: patches in, a trained network out, within a given time or number of steps.
 
 AdamW with a short linear warm-up and polynomial decay, gradient clipping, and an exponential moving average of the
-weights, which is what is kept. The forward pass runs under autocast in the precision the machine is fast in.
+weights, which is what is kept. The forward pass runs under autocast in the precision the machine is fast in. Every
+half minute all of it is written to a checkpoint, from which training goes on after a kill as if nothing had been.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from unet.augment import AugmentConfig, change_intensity, draw_patch, random_affine
+from unet.checkpoint import load_tensors, save_tensors
 from unet.devices import Precision, channels_last, choose_precision
 from unet.losses import segmentation_loss
 from unet.model import UNet
+from unet.sampling import SamplingConfig, Volume, draw_batch, foreground_places
 
-Progress = Callable[["Step"], None]
+GRADIENT_NORM = 12.0
+Loss = Callable[[Tensor, Tensor], Tensor]
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -29,12 +33,8 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 class TrainingConfig:
     """How long, how fast and with what to train."""
 
-    patch: tuple[int, ...]
-    """Side lengths of a training patch, in voxels."""
-    spacing_mm: tuple[float, ...]
-    """Spacing of the training volumes, for rotations."""
-    batch_size: int = 4
-    """Patches per step."""
+    sampling: SamplingConfig
+    """What a patch is, and how many make a step."""
     seconds: float | None = None
     """Time budget; the learning rate decays with the share of it that is used."""
     steps: int | None = None
@@ -47,14 +47,14 @@ class TrainingConfig:
     """Share of the budget in which the learning rate rises linearly."""
     average_decay: float = 0.98
     """Decay per step of the moving average of the weights."""
-    foreground: float = 1 / 3
-    """Share of patches that are centred on a voxel of a foreground class."""
     precision: Precision = "auto"
     """Number type of the forward pass."""
     seed: int = 0
-    """Seed of initial weights, patches and augmentation."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Ranges of the augmentation."""
+    """Seed of patches and augmentation."""
+    checkpoint: Path | None = None
+    """File that training goes on from, if it is there, and that is written now and then and at the end."""
+    checkpoint_seconds: float = 30.0
+    """How much of a training a kill may cost."""
 
     def __post_init__(self) -> None:
         if (self.seconds is None) == (self.steps is None):
@@ -63,83 +63,122 @@ class TrainingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Where training is: steps made, share of the budget used (0 to 1), loss of this step, seconds since the start."""
+    """Where training is: steps made, share of the budget used (0 to 1), seconds trained, and this step's figures."""
 
     number: int
     share: float
-    loss: float
     seconds: float
+    learning_rate: float
+    loss: float
+
+
+Progress = Callable[[Step, UNet], None]
+"""Called after each step with the network of the averaged weights, in evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
-    """One training volume in memory: `image` (C, X, Y, Z) float32, `labels` (X, Y, Z) uint8."""
+class _Parts:
+    """Everything that a step changes."""
 
-    image: Tensor
-    labels: Tensor
+    network: UNet
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    random: Generator
 
 
 def train(
-    network: UNet, volumes: Sequence[Volume], config: TrainingConfig, device: torch.device, on_step: Progress
+    network: UNet, volumes: Sequence[Volume], config: TrainingConfig, on_step: Progress, loss: Loss = segmentation_loss
 ) -> UNet:
-    """A copy of `network` on `device` with the averaged weights, in evaluation mode.
+    """A copy of `network`, on its device, with the averaged weights of the training, in evaluation mode.
 
-    Raises FloatingPointError when the loss is no longer a number, and ValueError without volumes.
+    `loss` takes outputs (B, K, X, Y, Z) and targets as `Volume` has them, with the batch in front. Raises
+    FloatingPointError when the loss is no longer a number, and ValueError without volumes or when the checkpoint is of
+    another network.
     """
     if not volumes:
         raise ValueError("there is nothing to train on")
-    random = torch.Generator().manual_seed(config.seed)
-    memory_format = channels_last(network.config.dimensions)
-    network = network.to(device=device, memory_format=memory_format).train()  # type: ignore[call-overload]
-    average = AveragedModel(network, multi_avg_fn=_moving_average(config.average_decay), use_buffers=True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    precision = choose_precision(config.precision, device)
-    foreground = [_foreground_by_class(volume.labels) for volume in volumes]
-    start, number, share = time.monotonic(), 0, 0.0
-    while share < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * _schedule(share, config.warmup)
-        images, labels = draw_batch(volumes, foreground, config, random)
-        images = images.to(device=device, memory_format=memory_format)
-        loss = _step(network, images, labels.to(device), optimiser, precision)
-        average.update_parameters(network)
+    parts, device = _begin(network, config), next(network.parameters()).device
+    precision, places = choose_precision(config.precision, device), foreground_places(volumes)
+    number, seconds = _restore(parts, config.checkpoint)
+    start, saved = time.monotonic() - seconds, seconds
+    while (share := _share(config, number, seconds)) < 1:
+        rate = config.learning_rate * _schedule(share, config.warmup)
+        for group in parts.optimiser.param_groups:
+            group["lr"] = rate
+        images, targets = draw_batch(volumes, places, config.sampling, parts.random)
+        images = images.to(device=device, memory_format=channels_last(network.config.dimensions))
+        value = _step(parts, images, targets.to(device), loss, precision)
         number, seconds = number + 1, time.monotonic() - start
-        share = number / config.steps if config.steps else seconds / (config.seconds or 1)
-        on_step(Step(number=number, share=min(share, 1.0), loss=loss, seconds=seconds))
-    return cast(UNet, average.module).eval()
+        share = min(_share(config, number, seconds), 1.0)
+        step = Step(number=number, share=share, seconds=seconds, learning_rate=rate, loss=value)
+        on_step(step, cast(UNet, parts.average.module))
+        if config.checkpoint and (share == 1 or seconds - saved >= config.checkpoint_seconds):
+            saved = seconds
+            _save(parts, number, seconds, config.checkpoint)
+    return cast(UNet, parts.average.module)
 
 
-def draw_batch(
-    volumes: Sequence[Volume], foreground: Sequence[list[Tensor]], config: TrainingConfig, random: Generator
-) -> tuple[Tensor, Tensor]:
-    """Random augmented patches: images (B, C, X, Y, Z) float32 and labels (B, X, Y, Z) int64."""
-    images, labels = [], []
-    for _ in range(config.batch_size):
-        index = _integer(len(volumes), random)
-        volume = volumes[index]
-        centre = _centre(volume, foreground[index], config, random)
-        affine = random_affine(config.augment, config.spacing_mm, random)
-        image, truth = draw_patch(volume.image, volume.labels, centre, config.patch, affine)
-        images.append(change_intensity(image, config.augment, random))
-        labels.append(truth)
-    return torch.stack(images), torch.stack(labels)
+def _begin(network: UNet, config: TrainingConfig) -> _Parts:
+    network = network.to(memory_format=channels_last(network.config.dimensions)).train()  # type: ignore[call-overload]
+    average = AveragedModel(network, multi_avg_fn=_moving_average(config.average_decay), use_buffers=True)
+    average.module.eval()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return _Parts(network, average, optimiser, torch.Generator().manual_seed(config.seed))
 
 
-def _step(
-    network: UNet, images: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer, precision: torch.dtype
-) -> float:
+def _share(config: TrainingConfig, number: int, seconds: float) -> float:
+    """The share of the budget that is used."""
+    return number / config.steps if config.steps else seconds / (config.seconds or 1)
+
+
+def _step(parts: _Parts, images: Tensor, targets: Tensor, loss: Loss, precision: torch.dtype) -> float:
     """The loss of one optimisation step."""
-    optimiser.zero_grad(set_to_none=True)
+    parts.optimiser.zero_grad(set_to_none=True)
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-        logits = network(images)
-    loss = segmentation_loss(logits, labels)
-    value = float(loss.detach())
+        outputs = parts.network(images)
+    difference = loss(outputs.float(), targets)
+    value = float(difference.detach())
     if not math.isfinite(value):
-        raise FloatingPointError("the loss is not a number any more; lower the learning rate, or use float32")
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-    optimiser.step()
+        raise FloatingPointError("the loss is not a number any more")
+    difference.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(parts.network.parameters(), GRADIENT_NORM)
+    parts.optimiser.step()
+    parts.average.update_parameters(parts.network)
     return value
+
+
+def _save(parts: _Parts, number: int, seconds: float, path: Path) -> None:
+    """Write all that a step changes to `path`, whole or not at all."""
+    tensors = {f"network.{name}": tensor for name, tensor in parts.network.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in parts.average.state_dict().items()}
+    for index, of_parameter in parts.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in of_parameter.items()}
+    tensors["random"] = parts.random.get_state()
+    save_tensors(tensors, path, {"steps": str(number), "seconds": str(seconds)})
+
+
+def _restore(parts: _Parts, path: Path | None) -> tuple[int, float]:
+    """Steps made and seconds trained so far, after all that a step changes was set to what `path` holds, if it is."""
+    if path is None or not path.is_file():
+        return 0, 0.0
+    tensors, metadata = load_tensors(path)
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups.setdefault(group, {})[rest] = tensor
+    try:
+        parts.network.load_state_dict(groups["network"])
+        parts.average.load_state_dict(groups["average"])
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is not a checkpoint of this network: {error}") from error
+    of_parameters: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in groups["optimiser"].items():
+        index, _, quantity = name.partition(".")
+        of_parameters.setdefault(int(index), {})[quantity] = tensor
+    state = parts.optimiser.state_dict()
+    parts.optimiser.load_state_dict({**state, "state": of_parameters})
+    parts.random.set_state(groups["random"][""])
+    return int(metadata["steps"]), float(metadata["seconds"])
 
 
 def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -162,30 +201,3 @@ def _schedule(share: float, warmup: float) -> float:
     if share < warmup:
         return max(share / warmup, 0.05)
     return float((1 - (share - warmup) / (1 - warmup)) ** 0.9)
-
-
-def _foreground_by_class(labels: Tensor) -> list[Tensor]:
-    """For each class present in `labels` (X, Y, Z), the voxel indices (N, 3) of up to 10,000 of its voxels."""
-    places = []
-    for value in torch.unique(labels[labels > 0]).tolist():
-        indices = torch.nonzero(labels == value)
-        places.append(indices[:: max(1, len(indices) // 10_000)])
-    return places
-
-
-def _centre(volume: Volume, foreground: list[Tensor], config: TrainingConfig, random: Generator) -> Tensor:
-    """Where the next patch is centred, in voxels: on a foreground voxel, or anywhere it stays inside the volume."""
-    patch = torch.tensor(config.patch, dtype=torch.float32)
-    size = torch.tensor(volume.labels.shape, dtype=torch.float32)
-    jitter = (torch.rand(len(patch), generator=random) * 2 - 1) * config.augment.shift * patch
-    slack = (size - patch).clamp(min=0) / 2
-    middle = (size - 1) / 2
-    if foreground and float(torch.rand((), generator=random)) < config.foreground:
-        places = foreground[_integer(len(foreground), random)]
-        place = places[_integer(len(places), random)].float()
-        return torch.minimum(torch.maximum(place, middle - slack), middle + slack) + jitter
-    return middle + (torch.rand(len(patch), generator=random) * 2 - 1) * slack + jitter
-
-
-def _integer(limit: int, random: Generator) -> int:
-    return int(torch.randint(limit, (), generator=random))

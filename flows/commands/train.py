@@ -23,6 +23,7 @@ def execute(arguments: Namespace) -> int:
     flags = {
         "folds": arguments.folds,
         "fold": arguments.fold,
+        "resume": arguments.resume,
         "training": {"minutes": arguments.minutes, "epochs": arguments.epochs, "seed": arguments.seed, **machine},
         "plan": {"spacing_mm": arguments.spacing, "maps": arguments.maps},
         "run": {"references": arguments.references, "inference": machine, "pool": pool_flags(arguments)},

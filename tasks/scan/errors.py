@@ -19,6 +19,8 @@ PipelineError
 └── SetupError                the run itself is wrong: stop before the first case
     ├── UnknownSetting        a setting that does not exist, or a value it cannot have
     ├── EmptyCohort           no scan found, or too few to train on
+    ├── MissingLabel          a label that no case to be trained on has
+    ├── TrainingDiverged      the loss of a training is no number any more
     ├── ModelNotFound         there is no model where one was named
     ├── CheckpointMismatch    the model's files do not belong together, or are damaged
     ├── UnwritableOutput      the output folder cannot be written, or another run holds it
@@ -129,6 +131,14 @@ class UnknownSetting(SetupError):
 
 class EmptyCohort(SetupError):
     """No scan was found, or too few to do what was asked."""
+
+
+class MissingLabel(SetupError):
+    """A label of the data set is in no reference that could be learnt from."""
+
+
+class TrainingDiverged(SetupError):
+    """The loss of a training is not a number any more."""
 
 
 class ModelNotFound(SetupError):

@@ -1,18 +1,24 @@
-"""Train: fingerprint, plan, prepare, train. From a cohort with references to a model folder."""
+"""Train: fingerprint, plan, prepare, train, join. From a cohort with references to a model folder."""
 
-from tasks.train.dataset import Dataset, describe_dataset, hold_out, refused
+from tasks.train.dataset import Dataset, Split, describe_dataset, involved, refused, select, split_cases
+from tasks.train.fingerprint import fingerprint
 from tasks.train.plan import PlanConfig
-from tasks.train.train import TrainConfig, fingerprint, plan, prepare, train
+from tasks.train.prepare import prepare
+from tasks.train.train import TrainConfig, join, plan, train
 
 __all__ = [
     "Dataset",
     "PlanConfig",
+    "Split",
     "TrainConfig",
     "describe_dataset",
     "fingerprint",
-    "hold_out",
+    "involved",
+    "join",
     "plan",
     "prepare",
     "refused",
+    "select",
+    "split_cases",
     "train",
 ]

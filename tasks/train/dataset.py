@@ -7,10 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from prefect import get_run_logger
 
 from tasks.scan.errors import EmptyCohort, UnknownSetting
 from tasks.scan.records import Case, Outcome
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,38 +46,87 @@ def describe_dataset(dataset: Path) -> Dataset:
     return Dataset(labels=labels, quantitative=str(channels.get("0", "")).upper() == "CT")
 
 
-def read_folds(path: Path) -> dict[str, int]:
-    """The fold of each case, from a CSV with the columns `case` and `fold`. Raises UnknownSetting."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Which cases one network learns from and which it never sees, by name; `fold` is None when it learns from all."""
+
+    fold: int | None
+    training: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folds:
+    """The fold of each case, and what must be known before a score on a held-out fold is believed."""
+
+    fold_of: dict[str, int]
+    warning: str = ""
+
+
+def read_folds(path: Path) -> Folds:
+    """The folds in a CSV with the columns `case`, `fold` and, so that leaks can be seen, `subject`.
+
+    Raises UnknownSetting when it cannot be read that way.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return {row["case"]: int(row["fold"]) for row in csv.DictReader(file)}
+            rows = list(csv.DictReader(file))
+        fold_of = {row["case"]: int(row["fold"]) for row in rows}
     except (OSError, KeyError, ValueError) as error:
         raise UnknownSetting(f"folds '{path}': {error!r}; it needs the columns case and fold (a number)") from error
+    if not rows or "subject" not in rows[0]:
+        warning = "names no subject: if one person has several cases, scores on a held-out fold may be too good"
+        return Folds(fold_of=fold_of, warning=f"'{path.name}' {warning}; add a column subject")
+    folds_of: dict[str, set[int]] = {}
+    for row in rows:
+        folds_of.setdefault(row["subject"], set()).add(int(row["fold"]))
+    leaking = sorted(subject for subject, folds in folds_of.items() if len(folds) > 1)
+    if leaking:
+        warning = f"puts {len(leaking)} of {len(folds_of)} subjects into several folds: scores will be too good"
+        return Folds(fold_of=fold_of, warning=f"'{path.name}' {warning}; keep each subject in one fold")
+    return Folds(fold_of=fold_of)
 
 
-def hold_out(
-    cases: Sequence[Outcome[Case]], folds: Path | None, fold: int | None
-) -> tuple[list[Outcome[Case]], list[Outcome[Case]]]:
-    """The cases to train on, and those of `fold`; without folds, all and none.
+def split_cases(cases: Sequence[Outcome[Case]], folds: Path | None, fold: int | None) -> list[Split]:
+    """One split that holds out `fold`; one for each fold when `fold` is None; one of all cases without `folds`.
 
-    Cases that `folds` does not name are left out of both. Raises EmptyCohort when one side would be empty.
+    Cases that `folds` does not name are in none. Logs what `Folds` warns of. Raises EmptyCohort when one side of a
+    split would be empty.
     """
     if folds is None:
-        return list(cases), []
-    fold_of = read_folds(folds)
-    held_out = [case for case in cases if fold_of.get(case.name) == fold]
-    training = [case for case in cases if fold_of.get(case.name, fold) != fold]
-    if not held_out or not training:
-        raise EmptyCohort(
-            f"fold {fold} holds out {len(held_out)} of {len(cases)} cases and leaves {len(training)} to train on; "
-            f"'{folds}' knows the folds {sorted(set(fold_of.values()))}, under the case names of the data set"
-        )
-    return training, held_out
+        return [Split(fold=None, training=tuple(case.name for case in cases), held_out=())]
+    known = read_folds(folds)
+    if known.warning:
+        get_run_logger().warning("folds: %s", known.warning)
+    numbers = sorted(set(known.fold_of.values())) if fold is None else [fold]
+    splits = []
+    for number in numbers:
+        held_out = tuple(case.name for case in cases if known.fold_of.get(case.name) == number)
+        training = tuple(case.name for case in cases if known.fold_of.get(case.name, number) != number)
+        if not held_out or not training:
+            raise EmptyCohort(
+                f"fold {number} holds out {len(held_out)} of {len(cases)} cases, leaving {len(training)} to train on; "
+                f"'{folds}' knows the folds {sorted(set(known.fold_of.values()))}, under the case names of the data set"
+            )
+        splits.append(Split(fold=number, training=training, held_out=held_out))
+    return splits
 
 
-def refused(volumes: Sequence[Outcome[Any]]) -> list[Outcome[Any]]:
-    """The training cases that could not be used, as the report lists them."""
-    return [volume for volume in volumes if volume.problem]
+def involved(cases: Sequence[Outcome[T]], splits: Sequence[Split]) -> list[Outcome[T]]:
+    """The cases that any of `splits` learns from or holds out."""
+    return select(cases, [name for one in splits for name in (*one.training, *one.held_out)])
+
+
+def select(cases: Sequence[Outcome[T]], names: Sequence[str]) -> list[Outcome[T]]:
+    """The cases called one of `names`, in their order."""
+    wanted = set(names)
+    return [case for case in cases if case.name in wanted]
+
+
+def refused(volumes: Sequence[Outcome[Any]], splits: Sequence[Split]) -> list[Outcome[Any]]:
+    """The cases that could not be learnt from and are held out nowhere: the report lists them."""
+    held_out = {name for one in splits for name in one.held_out}
+    return [volume for volume in volumes if volume.problem and volume.name not in held_out]
 
 
 def _by_value(labels: dict[str, object]) -> dict[int, str]:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from prefect import task
 
+from tasks.pool import logged, map_cases
 from tasks.preprocess import crop, nonzero_box
 from tasks.scan.errors import NoReference, UnknownLabel
 from tasks.scan.geometry import canonical_spacing_mm
-from tasks.scan.records import Case, Geometry, Shape, Spacing
+from tasks.scan.records import Case, Geometry, Outcome, Shape, Spacing
 from tasks.scan.volume import read_labels, read_voxels
 from tasks.train.dataset import Dataset
 
@@ -28,8 +29,8 @@ class Fingerprint:
     spacing_mm: Spacing
     shape: Shape
     samples: tuple[float, ...]
-    largest_component: dict[int, float]
-    """Of each label present: the share of its voxels that belong to its largest component (26 neighbours)."""
+    labels: tuple[int, ...]
+    """The foreground labels that the reference holds."""
     quantitative: bool
     """The modality has a scale of its own (CT)."""
 
@@ -57,9 +58,15 @@ def fingerprint_case(case: Case, dataset: Dataset) -> Fingerprint:
         spacing_mm=canonical_spacing_mm(geometry),
         shape=shape,
         samples=tuple(float(value) for value in samples),
-        largest_component={value: _largest_share(reference == value) for value in sorted(present)},
+        labels=tuple(sorted(present)),
         quantitative=dataset.quantitative,
     )
+
+
+@task(name="fingerprint")
+def fingerprint(cases: Sequence[Outcome[Case]], dataset: Dataset, pool: str) -> list[Outcome[Fingerprint]]:
+    """What every case looks like, in parallel; image and reference are checked on the way."""
+    return logged("fingerprint", map_cases(pool, "fingerprint", fingerprint_case, cases, dataset))
 
 
 def read_reference(case: Case, grid: Geometry) -> NDArray[np.uint16]:
@@ -67,15 +74,6 @@ def read_reference(case: Case, grid: Geometry) -> NDArray[np.uint16]:
     if case.reference is None:
         raise NoReference(case.name, "no reference", "a label map for every training case", "add one, or leave it out")
     return read_labels(case.reference, grid, case.name)
-
-
-def single_components(fingerprints: Sequence[Fingerprint]) -> tuple[int, ...]:
-    """The labels that are one connected piece in the references: at least 99 % of it, in at least 95 % of the cases."""
-    shares: dict[int, list[float]] = {}
-    for one in fingerprints:
-        for value, share in one.largest_component.items():
-            shares.setdefault(value, []).append(share)
-    return tuple(value for value, all_of in sorted(shares.items()) if np.mean(np.array(all_of) >= 0.99) >= 0.95)
 
 
 def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
@@ -90,8 +88,3 @@ def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
 
 def _range(values: NDArray[Any]) -> dict[str, Any]:
     return {"min": values.min(0).tolist(), "median": np.median(values, 0).tolist(), "max": values.max(0).tolist()}
-
-
-def _largest_share(mask: NDArray[np.bool_]) -> float:
-    largest = cc3d.largest_k(mask, k=1, connectivity=26).astype(bool)
-    return float(np.count_nonzero(largest) / np.count_nonzero(mask))

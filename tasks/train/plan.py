@@ -7,7 +7,7 @@ and fine enough, level after level. Each number can be set by hand instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -18,7 +18,7 @@ from tasks.model import Plan, Window
 from tasks.scan.records import FORBID_UNKNOWN, Shape, Spacing
 from tasks.scan.resample import resampled_shape
 from tasks.train.fingerprint import Fingerprint
-from unet import UNetConfig
+from unet import AugmentConfig, UNetConfig
 
 SMALLEST_POOLED = 8
 MOST_LEVELS = 6
@@ -36,6 +36,8 @@ class PlanConfig:
     batch_size: int | None = None
     maps: int | None = None
     """Feature maps of the first level; they double from level to level up to 320. None: 16 on a CPU, 32 on a GPU."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Ranges of the augmentation."""
 
 
 def make_plan(fingerprints: Sequence[Fingerprint], classes: int, config: PlanConfig, device: torch.device) -> Plan:
@@ -63,6 +65,7 @@ def make_plan(fingerprints: Sequence[Fingerprint], classes: int, config: PlanCon
         patch=patch,
         batch_size=config.batch_size or max(2, min(4, budget // prod(patch))),
         window=intensity_window(fingerprints),
+        augment=config.augment,
     )
 
 

@@ -1,34 +1,45 @@
-"""Train: from a cohort with references to a model folder."""
+"""Train: one network for each split of the cases, and the model they become."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from prefect import get_run_logger, task
+from pydantic import TypeAdapter
 
 from tasks.model import Model, Plan, save_model
-from tasks.pool import logged, map_cases
-from tasks.preprocess import crop, pad, preprocess_case
-from tasks.progress import Bar, progress_bar
-from tasks.scan.errors import EmptyCohort
-from tasks.scan.files import save_array
-from tasks.scan.records import FORBID_UNKNOWN, Case, Outcome
-from tasks.scan.resample import resample_labels
-from tasks.train.dataset import Dataset
-from tasks.train.fingerprint import Fingerprint, fingerprint_case, read_reference, single_components, summarise
+from tasks.progress import progress_bar
+from tasks.scan.errors import CheckpointMismatch, EmptyCohort, MissingLabel, TrainingDiverged
+from tasks.scan.files import write_whole
+from tasks.scan.records import FORBID_UNKNOWN, Outcome
+from tasks.train.dataset import Dataset, Split, select
+from tasks.train.fingerprint import Fingerprint, summarise
+from tasks.train.history import Progress, draw_curves, draw_samples, watch
 from tasks.train.plan import PlanConfig, make_plan
-from unet import Step, TrainingConfig, UNet, Volume, choose_device
+from tasks.train.prepare import TrainingVolume, load_volume
+from tasks.train.validate import Evidence, decide, dice_by_class, reference_classes, segment_volume, weigh
+from unet import (
+    SamplingConfig,
+    TrainingConfig,
+    UNet,
+    Volume,
+    choose_device,
+    choose_precision,
+    load_weights,
+    save_weights,
+)
 from unet import train as train_network
+from unet.checkpoint import load_tensors
 from unet.devices import DeviceName, Precision
 
-T = TypeVar("T")
 DEFAULT_MINUTES = 10.0
-LOG_SECONDS = 30.0
+WATCHED = 8
+"""Held-out cases that the curve is drawn from, while training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,34 +58,50 @@ class TrainConfig:
     """`auto` is CUDA where there is one, else the CPU."""
     precision: Precision = "auto"
     """`auto` is bfloat16 where the hardware has it, else float32."""
+    checkpoint_seconds: float = 30.0
+    """How much of a training a kill may cost."""
 
     def __post_init__(self) -> None:
         if self.minutes is not None and self.epochs is not None:
             raise ValueError("give minutes or epochs, not both")
-        if any(length is not None and length <= 0 for length in (self.minutes, self.epochs)):
+        lengths = (length for length in (self.minutes, self.epochs) if length is not None)
+        if not all(0 < length < float("inf") for length in lengths):
             raise ValueError("minutes and epochs must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingVolume:
-    """A case on the network's grid with its reference: `.npy` files (1, X, Y, Z) float32 and (X, Y, Z) uint8."""
+class Member:
+    """One trained network: its weights on disk, how its training ended, and what its held-out cases say."""
 
-    image: Path
-    labels: Path
-
-
-@task(name="fingerprint")
-def fingerprint(cases: Sequence[Outcome[Case]], dataset: Dataset, pool: str) -> list[Outcome[Fingerprint]]:
-    """What every training case looks like, in parallel; image and reference are checked on the way."""
-    return logged("fingerprint", map_cases(pool, "fingerprint", fingerprint_case, cases, dataset))
+    fold: int | None
+    weights: Path
+    sha256: str
+    steps: int
+    seconds: float
+    evidence: tuple[Evidence, ...]
 
 
 @task(name="plan")
 def plan(
-    fingerprints: Sequence[Outcome[Fingerprint]], dataset: Dataset, config: PlanConfig, device: DeviceName
+    fingerprints: Sequence[Outcome[Fingerprint]],
+    splits: Sequence[Split],
+    dataset: Dataset,
+    config: PlanConfig,
+    device: DeviceName,
+    checkpoints: Path,
 ) -> Plan:
-    """The plan that follows from the cases that can be trained on. Raises EmptyCohort when there is none."""
-    usable = _values(fingerprints)
+    """The plan that follows from the cases that are learnt from, or the one that `checkpoints` holds.
+
+    Raises EmptyCohort when no case is left, and MissingLabel when a label is in none of those of a split.
+    """
+    for split in splits:
+        _require_labels(select(fingerprints, split.training), split, dataset)
+    stored = checkpoints / "plan.json"
+    adapter = TypeAdapter(Plan)
+    if stored.is_file():
+        return adapter.validate_json(stored.read_bytes())
+    learnt_from = {name for split in splits for name in split.training}
+    usable = [one.value for one in select(fingerprints, tuple(learnt_from)) if one.value]
     made = make_plan(usable, len(dataset.labels) + 1, config, choose_device(device))
     get_run_logger().info(
         "plan: spacing %s mm, patch %s, batch %d, maps %s",
@@ -83,90 +110,151 @@ def plan(
         made.batch_size,
         "-".join(str(count) for count in made.network.features),
     )
+    write_whole(stored, adapter.dump_json(made))
     return made
-
-
-def prepare_case(fingerprint: Fingerprint, plan: Plan, labels: Sequence[int], work: Path) -> TrainingVolume:
-    """Image and reference of a case on the network's grid, written to `work`; label values become class numbers."""
-    case = fingerprint.case
-    prepared = preprocess_case(case, plan, work)
-    reference = crop(read_reference(case, case.geometry), prepared.crop_start, prepared.crop_shape)
-    classes = np.searchsorted([0, *labels], reference).astype(np.uint16)
-    resampled = pad(resample_labels(classes, prepared.resampled_shape), plan.network.divisor)
-    return TrainingVolume(image=prepared.voxels, labels=save_array(work / f"{case.name}.labels.npy", resampled))
-
-
-@task(name="prepare")
-def prepare(
-    fingerprints: Sequence[Outcome[Fingerprint]], plan: Plan, dataset: Dataset, work: Path, pool: str
-) -> list[Outcome[TrainingVolume]]:
-    """Every training case on the network's grid, in parallel."""
-    return logged("prepare", map_cases(pool, "prepare", prepare_case, fingerprints, plan, sorted(dataset.labels), work))
 
 
 @task(name="train")
 def train(
     volumes: Sequence[Outcome[TrainingVolume]],
+    split: Split,
+    dataset: Dataset,
+    plan: Plan,
+    config: TrainConfig,
+    output: Path,
+) -> Member:
+    """The network of `split`, trained on from its checkpoint under `output` if there is one, and weighed.
+
+    Raises CheckpointMismatch when the checkpoint is of other data or another plan, and TrainingDiverged.
+    """
+    learnt = [one.value for one in select(volumes, split.training) if one.value]
+    unseen = [one.value for one in select(volumes, split.held_out) if one.value]
+    usable = [load_volume(volume) for volume in learnt]
+    checkpoint = own_checkpoint(output / "checkpoints", split, plan, config, learnt)
+    settings = training_config(plan, config, len(usable), checkpoint)
+    draw_samples(usable, settings.sampling, output)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    torch.manual_seed(config.seed)
+    start = UNet(plan.network).to(device)
+
+    def validate(network: UNet) -> dict[str, float]:
+        return mean_dice(network, unseen[:: max(1, len(unseen) // WATCHED)][:WATCHED], dataset, plan, precision)
+
+    with progress_bar("train" if split.fold is None else f"train {split.fold}", 1) as bar:
+        on_step = watch(bar, output, split.fold, list(dataset.labels.values()), validate)
+        network = _fit(start, usable, settings, on_step)
+    draw_curves(output)
+    weights = checkpoint.with_suffix(".weights")
+    _, progress = load_tensors(checkpoint)
+    return Member(
+        fold=split.fold,
+        weights=weights,
+        sha256=save_weights([network], weights),
+        steps=int(progress["steps"]),
+        seconds=float(progress["seconds"]),
+        evidence=tuple(weigh(network, volume, plan, precision) for volume in unseen),
+    )
+
+
+@task(name="join")
+def join(
+    members: Sequence[Member],
     fingerprints: Sequence[Outcome[Fingerprint]],
     dataset: Dataset,
     plan: Plan,
     config: TrainConfig,
     folder: Path,
 ) -> Model:
-    """The model in `folder`, trained on `volumes`. Raises EmptyCohort when none is left."""
-    usable = [load_volume(volume) for volume in _values(volumes)]
-    if not usable:
-        raise EmptyCohort("no case is left to train on; the log says why for each")
-    torch.manual_seed(config.seed)
-    steps: list[Step] = []
-    start = UNet(plan.network)
-    with progress_bar("train", 1) as bar:
-        network = train_network(
-            start, usable, training_config(plan, config, len(usable)), choose_device(config.device), _watch(bar, steps)
-        )
+    """The model in `folder`: one network, or an ensemble, with the postprocessing that the held-out cases chose."""
+    networks = [load_weights(plan.network, one.weights, one.sha256)[0] for one in members]
+    ends = [{"fold": one.fold, "steps": one.steps, "seconds": one.seconds} for one in members]
     model = Model(
         plan=plan,
         labels=dataset.labels,
         weights_sha256="",
-        keep_largest=single_components(_values(fingerprints)),
-        fingerprint=summarise(_values(fingerprints)),
-        training={**asdict(config), "steps": len(steps), "seconds": steps[-1].seconds, "loss": steps[-1].loss},
+        keep_largest=decide([one for member in members for one in member.evidence], dataset.labels),
+        fingerprint=summarise([one.value for one in fingerprints if one.value]),
+        training={**asdict(config), "members": ends},
     )
-    return save_model(model, network, folder)
+    return save_model(model, networks, folder)
 
 
-def training_config(plan: Plan, config: TrainConfig, cases: int) -> TrainingConfig:
+def _fit(network: UNet, volumes: Sequence[Volume], config: TrainingConfig, on_step: Progress) -> UNet:
+    """The trained network. Raises CheckpointMismatch or TrainingDiverged."""
+    try:
+        return train_network(network, volumes, config, on_step)
+    except FloatingPointError as error:
+        raise TrainingDiverged(
+            f"{error}; train with --precision float32, or look for scans with extreme intensities: training.csv shows "
+            "when it happened, samples.png what the network was fed"
+        ) from error
+    except ValueError as error:
+        raise CheckpointMismatch(f"{error}; leave --resume out to train anew") from error
+
+
+def training_config(plan: Plan, config: TrainConfig, cases: int, checkpoint: Path | None = None) -> TrainingConfig:
     """The training loop's configuration; an epoch is as many steps as it takes to draw one patch per case."""
     steps = config.epochs and config.epochs * max(1, round(cases / plan.batch_size))
     return TrainingConfig(
-        patch=plan.patch,
-        spacing_mm=plan.spacing_mm,
-        batch_size=plan.batch_size,
+        sampling=SamplingConfig(
+            patch=plan.patch, spacing_mm=plan.spacing_mm, batch_size=plan.batch_size, augment=plan.augment
+        ),
         seconds=None if steps else 60 * (config.minutes or DEFAULT_MINUTES),
         steps=steps,
         precision=config.precision,
         seed=config.seed,
+        checkpoint=checkpoint,
+        checkpoint_seconds=config.checkpoint_seconds,
     )
 
 
-def load_volume(volume: TrainingVolume) -> Volume:
-    """Image (1, X, Y, Z) and labels (X, Y, Z) of a training case, in memory."""
-    return Volume(torch.from_numpy(np.load(volume.image)), torch.from_numpy(np.load(volume.labels)))
+def own_checkpoint(
+    folder: Path, split: Split, plan: Plan, config: TrainConfig, volumes: Sequence[TrainingVolume]
+) -> Path:
+    """The checkpoint of this split, plan, seed and data under `folder`; its name holds a digest of them.
+
+    Raises CheckpointMismatch when `folder` holds one of the same split with another digest.
+    """
+    identity = [split, plan, config.seed, config.precision, [(volume.name, volume.sha256) for volume in volumes]]
+    digest = sha256(repr(identity).encode()).hexdigest()[:16]
+    name = "all" if split.fold is None else f"fold-{split.fold}"
+    path = folder / f"{name}.{digest}.safetensors"
+    others = [other for other in folder.glob(f"{name}.*.safetensors") if other != path]
+    if others:
+        raise CheckpointMismatch(
+            f"the checkpoint '{others[0]}' is of other scans, or of another split, plan, seed or precision; "
+            "leave --resume out to train anew"
+        )
+    return path
 
 
-def _watch(bar: Bar, steps: list[Step]) -> Callable[[Step], None]:
-    """What is done after each step: it is kept in `steps`, shown in `bar`, and logged twice a minute."""
-    logger = get_run_logger()
+def mean_dice(
+    network: UNet, volumes: Sequence[TrainingVolume], dataset: Dataset, plan: Plan, precision: torch.dtype
+) -> dict[str, float]:
+    """Mean Dice of each label over `volumes`, by name, on the network's grid; NaN where it is defined in none."""
+    names = dict(enumerate((dataset.labels[value] for value in sorted(dataset.labels)), start=1))
+    found = [
+        dice_by_class(segment_volume(network, volume, plan, precision), reference_classes(volume), tuple(names))
+        for volume in volumes
+    ]
+    means = {}
+    for number, name in names.items():
+        values = np.array([dice[number] for dice in found])
+        means[name] = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+    return means
 
-    def on_step(step: Step) -> None:
-        before = steps[-1].seconds if steps else 0.0
-        steps.append(step)
-        bar.show(step.share, f"loss {step.loss:.3f}")
-        if step.seconds // LOG_SECONDS > before // LOG_SECONDS:
-            logger.info("train step %d, %.0f %% of the budget, loss %.3f", step.number, 100 * step.share, step.loss)
 
-    return on_step
-
-
-def _values(outcomes: Sequence[Outcome[T]]) -> list[T]:
-    return [outcome.value for outcome in outcomes if outcome.value is not None]
+def _require_labels(fingerprints: Sequence[Outcome[Fingerprint]], split: Split, dataset: Dataset) -> None:
+    """Raises EmptyCohort when no case of the split can be learnt from, MissingLabel when none has one of the labels."""
+    usable = [one.value for one in fingerprints if one.value]
+    if not usable:
+        raise EmptyCohort("no case is left to train on; the log says why for each")
+    missing = set(dataset.labels) - {value for one in usable for value in one.labels}
+    if missing:
+        where = "the data set" if split.fold is None else f"the training cases of fold {split.fold}"
+        names = ", ".join(f"{value} '{dataset.labels[value]}'" for value in sorted(missing))
+        raise MissingLabel(
+            f"no reference in {where} holds label {names}, so it cannot be learnt; add a case that does, "
+            "hold out another fold, or take the label out of dataset.json or labels.json"
+        )

@@ -69,9 +69,10 @@ def test_ingest_has_a_line_for_every_case_and_every_file_set_aside(cohort, capsy
     [
         (("ingest", "gone"), "EmptyCohort: 'gone' is neither a folder of scans nor a CSV manifest"),
         (("ingest", ".", "--workers", "-1"), "UnknownSetting: pool.*workers must be 0"),
-        (("train", ".", "--folds", "f.csv"), "folds and fold go together"),
+        (("train", ".", "--fold", "1"), "fold needs folds"),
         (("train", ".", "--folds", "f.csv", "--fold", "1", "--all"), "exclude each other"),
         (("train", ".", "--minutes", "0"), "must be above 0"),
+        (("train", ".", "--minutes", "nan"), "must be above 0"),
         (("run", ".", "--model", "m", "--output", "o", "--settings", "gone.toml"), "settings 'gone.toml'"),
         (("verify", "gone"), "UnreadableRun: 'gone' holds no finished run"),
         (("explain", "gone", "C07"), "UnreadableRun"),

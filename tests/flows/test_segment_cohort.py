@@ -21,7 +21,6 @@ from flows.outcomes import exit_code
 from flows.segment_cohort import segment_cohort
 from flows.services import prefect_environment
 from flows.settings import Settings
-from flows.train_unet import train_unet
 from tasks.model import Model, Plan, save_model
 from tasks.pool import PoolConfig
 from tasks.report import verify_output
@@ -46,7 +45,7 @@ def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     plan = Plan(network=NETWORK, spacing_mm=(1.5, 1.5, 1.5), patch=(8, 8, 8), batch_size=2)
     torch.manual_seed(0)
-    save_model(Model(plan=plan, labels={1: "head", 2: "body"}, weights_sha256=""), UNet(NETWORK).eval(), folder)
+    save_model(Model(plan=plan, labels={1: "head", 2: "body"}, weights_sha256=""), [UNet(NETWORK).eval()], folder)
     return folder
 
 
@@ -263,27 +262,3 @@ def test_two_runs_on_one_output_are_refused(model, tmp_path):
     write_nifti(tmp_path / "in" / "a.nii.gz", picture(labels()))
     with hold_folder(tmp_path / "out"), pytest.raises(UnwritableOutput, match=f"in use by process {os.getpid()}"):
         exit_code(night(tmp_path / "in", model, tmp_path / "out"))
-
-
-def test_training_gives_a_model_and_scores_the_fold_it_never_saw(tmp_path):
-    rows = ["case,image,reference"]
-    for number in range(5):
-        write_nifti(tmp_path / f"i{number}.nii.gz", picture(labels(), seed=number))
-        write_nifti(tmp_path / f"l{number}.nii.gz", labels() if number else labels() * 3)
-        rows.append(f"p{number},i{number}.nii.gz,l{number}.nii.gz")
-    (tmp_path / "cohort.csv").write_text("\n".join(rows))
-    (tmp_path / "labels.json").write_text('{"1": "head", "2": "body"}')
-    (tmp_path / "folds.csv").write_text("case,fold\n" + "\n".join(f"p{n},{n // 4}" for n in range(5)))
-    settings = {
-        "folds": str(tmp_path / "folds.csv"),
-        "fold": 1,
-        "training": {"epochs": 200},
-        "plan": {"maps": 4, "batch_size": 2},
-        "run": {"pool": {"workers": 1}},
-    }
-    state = train_unet(tmp_path / "cohort.csv", tmp_path / "model", settings, return_state=True)
-    assert state.message == "1 of 2 cases need attention (1 segmented, 1 quarantined): p0"
-    table = pd.read_csv(tmp_path / "model" / "validation" / "cases.csv", keep_default_na=False)
-    assert dict(zip(table["case"], table["reason"], strict=True)) == {"p0": "unknown_label", "p4": ""}
-    metrics = pd.read_csv(tmp_path / "model" / "validation" / "metrics.csv").set_index("case")
-    assert metrics.loc["p4", "dice"].min() > 0.8

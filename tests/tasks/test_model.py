@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tasks.model import Model, Plan, Window, load_network, read_model, save_model
+from tasks.model import KeepLargest, Model, Plan, Window, load_networks, read_model, save_model
 from tasks.scan.errors import CheckpointMismatch, ModelNotFound
 from unet import UNet, UNetConfig
 
@@ -16,13 +16,14 @@ PLAN = Plan(
     batch_size=2,
     window=Window(lower=-100.0, upper=300.0, mean=50.0, sd=80.0),
 )
+KEPT = KeepLargest(labels=(1,), evidence={"cases": 7})
 
 
 @pytest.fixture
 def folder(tmp_path):
-    model = Model(plan=PLAN, labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=(1,), training={"seed": 3})
+    model = Model(plan=PLAN, labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=KEPT, training={"seed": 3})
     torch.manual_seed(0)
-    save_model(model, UNet(PLAN.network).eval(), tmp_path)
+    save_model(model, [UNet(PLAN.network).eval()], tmp_path)
     return tmp_path
 
 
@@ -30,9 +31,9 @@ def test_a_model_comes_back_as_it_was_saved(folder):
     model = read_model(folder)
     assert model.plan == PLAN
     assert model.labels == {1: "head", 2: "body"}
-    assert model.keep_largest == (1,)
+    assert model.keep_largest == KEPT
     assert model.training == {"seed": 3}
-    assert isinstance(load_network(model, folder), UNet)
+    assert [type(network) for network in load_networks(model, folder)] == [UNet]
 
 
 def test_an_empty_folder_holds_no_model(tmp_path):
@@ -44,7 +45,7 @@ def test_weights_that_do_not_belong_to_the_description_are_refused(folder):
     with (folder / "model.safetensors").open("ab") as file:
         file.write(b"x")
     with pytest.raises(CheckpointMismatch, match="copy the whole folder again"):
-        load_network(read_model(folder), folder)
+        load_networks(read_model(folder), folder)
 
 
 def test_a_description_with_an_unknown_key_is_refused(folder):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.model import Model, Plan, Window
+from tasks.model import KeepLargest, Model, Plan, Window
 from tasks.postprocess import keep_largest, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
 from tasks.scan.records import Case, Prediction, Source
@@ -87,14 +87,14 @@ def test_classes_one_at_a_time_give_the_argmax_of_all():
 def test_the_largest_component_is_kept_of_the_named_labels_only():
     labels = box(SHAPE, (0, 0, 0), (3, 3, 3), 1) + box(SHAPE, (6, 6, 6), (7, 7, 7), 1)
     labels += box(SHAPE, (0, 8, 0), (3, 9, 3), 2) + box(SHAPE, (6, 12, 6), (7, 13, 7), 2)
-    kept = keep_largest(labels, (1,))
+    kept = keep_largest(labels, KeepLargest(labels=(1,)))
     assert (kept == 1).sum() == 27
     assert (kept == 2).sum() == 10
 
 
 def test_pieces_that_touch_at_a_corner_are_one():
     labels = box(SHAPE, (0, 0, 0), (2, 2, 2), 1) + box(SHAPE, (2, 2, 2), (3, 3, 3), 1)
-    assert (keep_largest(labels, (1,)) == 1).sum() == 9
+    assert (keep_largest(labels, KeepLargest(labels=(1,))) == 1).sum() == 9
 
 
 def test_classes_become_the_label_values_of_the_model():

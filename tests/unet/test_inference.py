@@ -43,7 +43,7 @@ def test_weights_are_one_at_the_centre_and_nowhere_zero():
 
 def test_a_volume_that_fits_is_one_pass():
     network = Echo()
-    predict(network, torch.zeros(1, 8, 8, 8), (8, 8, 4), torch.float32)
+    predict([network], torch.zeros(1, 8, 8, 8), (8, 8, 4), torch.float32)
     assert network.sizes == [(8, 8, 8)]
 
 
@@ -56,7 +56,7 @@ def test_tiles_of_an_echo_are_the_image_itself(monkeypatch):
     monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 300)
     image = torch.arange(18 * 7 * 6, dtype=torch.float32).reshape(1, 18, 7, 6)
     network = Echo()
-    logits = predict(network, image, (8, 6, 4), torch.float32)
+    logits = predict([network], image, (8, 6, 4), torch.float32)
     assert len(network.sizes) > 1
     assert torch.allclose(logits[0], image[0], rtol=1e-5)
     assert torch.allclose(logits[1], 2 * image[0], rtol=1e-5)
@@ -65,7 +65,7 @@ def test_tiles_of_an_echo_are_the_image_itself(monkeypatch):
 def test_mirroring_averages_over_all_flips_of_the_named_axes():
     network = Echo()
     image = torch.rand(1, 4, 4, 4)
-    logits = predict(network, image, (4, 4, 4), torch.float32, mirror_axes=(0, 2))
+    logits = predict([network], image, (4, 4, 4), torch.float32, mirror_axes=(0, 2))
     assert len(network.sizes) == 4
     assert torch.allclose(logits[0], image[0])
 
@@ -75,7 +75,7 @@ def test_a_real_network_gives_the_same_tiled_and_whole_where_tiles_see_enough(pr
     torch.manual_seed(0)
     network = UNet(UNetConfig(dimensions=3, out_channels=2, features=(2,))).eval()
     image = torch.rand(1, 30, 8, 8)
-    whole = predict(network, image, (12, 8, 8), precision)
+    whole = predict([network], image, (12, 8, 8), precision)
     monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 1000)
-    tiled = predict(network, image, (12, 8, 8), precision)
+    tiled = predict([network], image, (12, 8, 8), precision)
     assert (tiled - whole)[:, 2:-2].abs().max() < 0.1 * (whole.max() - whole.min())

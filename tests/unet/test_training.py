@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch.nn.functional import mse_loss
 
-from unet import Step, TrainingConfig, UNet, UNetConfig, Volume, predict, train
+from unet import SamplingConfig, Step, TrainingConfig, UNet, UNetConfig, Volume, predict, train
 from unet.augment import AugmentConfig, draw_patch, random_affine
+from unet.metrics import mean_squared_error
+from unet.sampling import draw_batch, foreground_places
 from unet.training import _schedule
 
-CPU = torch.device("cpu")
 STILL = AugmentConfig(rotation_degrees=0, scale=0, shift=0, probability=0)
 
 
@@ -20,8 +22,16 @@ def bright_cube() -> Volume:
 
 
 def config(**changes: object) -> TrainingConfig:
-    values = {"patch": (16, 12, 8), "spacing_mm": (1.0, 1.0, 1.0), "batch_size": 2, "steps": 30, "augment": STILL}
-    return TrainingConfig(**{**values, **changes})
+    return TrainingConfig(**{"sampling": sampling(), "steps": 30, **changes})
+
+
+def sampling(**changes: object) -> SamplingConfig:
+    values = {"patch": (16, 12, 8), "spacing_mm": (1.0, 1.0, 1.0), "batch_size": 2, "augment": STILL}
+    return SamplingConfig(**{**values, **changes})
+
+
+def ignore(_step: Step, _network: UNet) -> None:
+    """Nothing is done after a step."""
 
 
 def network() -> UNet:
@@ -33,16 +43,18 @@ def network() -> UNet:
 
 def test_a_bright_cube_is_learnt():
     steps: list[Step] = []
-    trained = train(network(), [bright_cube()], config(steps=150, precision="float32"), CPU, steps.append)
-    found = predict(trained, bright_cube().image, (16, 12, 8), torch.float32).argmax(dim=0)
-    truth = bright_cube().labels
+    trained = train(
+        network(), [bright_cube()], config(steps=150, precision="float32"), lambda step, _: steps.append(step)
+    )
+    found = predict([trained], bright_cube().image, (16, 12, 8), torch.float32).argmax(dim=0)
+    truth = bright_cube().target
     assert 2 * ((found == 1) & (truth == 1)).sum() / ((found == 1).sum() + (truth == 1).sum()) > 0.9
     assert steps[-1].loss < 0.6 * steps[0].loss
     assert [step.number for step in steps] == list(range(1, 151))
 
 
 def test_the_same_seed_gives_the_same_weights():
-    first, second = (train(network(), [bright_cube()], config(steps=3), CPU, lambda _: None) for _ in range(2))
+    first, second = (train(network(), [bright_cube()], config(steps=3), ignore) for _ in range(2))
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
@@ -50,15 +62,91 @@ def test_the_same_seed_gives_the_same_weights():
 
 def test_another_seed_gives_other_weights():
     first, second = (
-        train(network(), [bright_cube()], config(steps=3, seed=seed, augment=AugmentConfig()), CPU, lambda _: None)
+        train(
+            network(), [bright_cube()], config(steps=3, seed=seed, sampling=sampling(augment=AugmentConfig())), ignore
+        )
         for seed in (0, 1)
     )
     assert not torch.equal(first.head.weight, second.head.weight)
 
 
+class Killed(Exception):
+    """What a test kills a training with."""
+
+
+def trained_with_a_kill(checkpoint) -> tuple[UNet, list[int]]:
+    """A training of 6 steps that is killed in its fifth and started again, and the steps it made in both."""
+    made: list[int] = []
+
+    def die_once(step: Step, _: UNet) -> None:
+        made.append(step.number)
+        if made == [1, 2, 3, 4, 5]:
+            raise Killed
+
+    settings = config(
+        steps=6, sampling=sampling(augment=AugmentConfig()), checkpoint=checkpoint, checkpoint_seconds=0.0
+    )
+    with pytest.raises(Killed):
+        train(network(), [bright_cube()], settings, die_once)
+    return train(network(), [bright_cube()], settings, die_once), made
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path):
+    resumed, made = trained_with_a_kill(tmp_path / "c.safetensors")
+    undisturbed = train(network(), [bright_cube()], config(steps=6, sampling=sampling(augment=AugmentConfig())), ignore)
+    assert made == [1, 2, 3, 4, 5, 5, 6]
+    pairs = zip(resumed.state_dict().values(), undisturbed.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_training_that_ended_is_not_made_again(tmp_path):
+    settings = config(steps=2, checkpoint=tmp_path / "c.safetensors")
+    first = train(network(), [bright_cube()], settings, ignore)
+    steps: list[Step] = []
+    again = train(network(), [bright_cube()], settings, lambda step, _: steps.append(step))
+    assert steps == []
+    assert torch.equal(first.head.weight, again.head.weight)
+
+
+def test_time_spent_before_a_kill_counts(tmp_path):
+    settings = config(steps=None, seconds=0.3, checkpoint=tmp_path / "c.safetensors")
+    train(network(), [bright_cube()], settings, ignore)
+    steps: list[Step] = []
+    longer = config(steps=None, seconds=0.6, checkpoint=tmp_path / "c.safetensors")
+    train(network(), [bright_cube()], longer, lambda step, _: steps.append(step))
+    assert steps[0].seconds > 0.3
+    assert steps[0].share > 0.5
+
+
+@pytest.mark.parametrize("content", [b"", b"not tensors"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "c.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="c.safetensors is damaged"):
+        train(network(), [bright_cube()], config(checkpoint=tmp_path / "c.safetensors"), ignore)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    settings = config(steps=1, checkpoint=tmp_path / "c.safetensors")
+    train(network(), [bright_cube()], settings, ignore)
+    with pytest.raises(ValueError, match="is not a checkpoint of this network"):
+        train(UNet(UNetConfig(dimensions=3, out_channels=2, features=(4, 6))), [bright_cube()], settings, ignore)
+
+
+def test_a_line_is_learnt_by_regression():
+    random = torch.Generator().manual_seed(0)
+    clean = torch.sin(torch.linspace(0, 12, 64))[None]
+    volumes = [Volume(clean + 0.5 * torch.randn(1, 64, generator=random), clean) for _ in range(8)]
+    line = SamplingConfig(patch=(64,), spacing_mm=(1.0,), augment=STILL)
+    settings = TrainingConfig(sampling=line, steps=200, precision="float32")
+    torch.manual_seed(0)
+    trained = train(UNet(UNetConfig(dimensions=1, features=(8, 16))), volumes, settings, ignore, mse_loss)
+    output = predict([trained], volumes[0].image, (64,), torch.float32)
+    assert mean_squared_error(output, clean) < 0.3 * mean_squared_error(volumes[0].image, clean)
+
+
 def test_training_ends_when_its_time_is_used():
     steps: list[Step] = []
-    train(network(), [bright_cube()], config(steps=None, seconds=0.5), CPU, steps.append)
+    train(network(), [bright_cube()], config(steps=None, seconds=0.5), lambda step, _: steps.append(step))
     assert steps[-1].share == 1
     assert steps[-2].seconds < 0.5
 
@@ -67,12 +155,12 @@ def test_a_loss_that_is_no_number_ends_by_name():
     volume = bright_cube()
     volume.image[0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="not a number any more"):
-        train(network(), [volume], config(), CPU, lambda _: None)
+        train(network(), [volume], config(), ignore)
 
 
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(ValueError, match="nothing to train on"):
-        train(network(), [], config(), CPU, lambda _: None)
+        train(network(), [], config(), ignore)
 
 
 @pytest.mark.parametrize("changes", [{"seconds": 1.0}, {"steps": None}])
@@ -90,23 +178,47 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
 def test_a_patch_at_rest_is_the_volume():
     volume = bright_cube()
     centre = torch.tensor([7.5, 5.5, 3.5])
-    image, labels = draw_patch(volume.image, volume.labels, centre, (16, 12, 8), torch.eye(3))
+    image, labels = draw_patch(volume.image, volume.target, centre, (16, 12, 8), torch.eye(3))
     assert torch.allclose(image, volume.image, atol=1e-5)
-    assert torch.equal(labels, volume.labels.long())
+    assert torch.equal(labels, volume.target.long())
+
+
+def test_a_patch_reads_only_what_lies_under_it():
+    volume = bright_cube()
+    far = volume.image.clone()
+    far[:, 8:] = float("nan")
+    image, _ = draw_patch(far, volume.target, torch.tensor([2.5, 5.5, 3.5]), (4, 4, 4), torch.eye(3))
+    assert torch.allclose(image, volume.image[:, 1:5, 4:8, 2:6], atol=1e-5)
+
+
+def test_quantities_are_drawn_like_the_image():
+    volume = bright_cube()
+    affine = random_affine(AugmentConfig(), (1.0, 1.0, 1.0), torch.Generator().manual_seed(3))
+    image, target = draw_patch(volume.image, volume.image * 2, torch.tensor([7.0, 6.0, 4.0]), (8, 8, 8), affine)
+    assert torch.allclose(target, image * 2)
+
+
+def test_every_class_is_as_often_in_the_middle_as_the_others():
+    rare, common = torch.zeros(16, 16, dtype=torch.uint8), torch.zeros(16, 16, dtype=torch.uint8)
+    rare[4, 4], common[2:14, 2:14] = 2, 1
+    volumes = [Volume(common[None].float(), common)] * 19 + [Volume(rare[None].float(), rare)]
+    pixel = SamplingConfig(patch=(1, 1), spacing_mm=(1.0, 1.0), batch_size=400, foreground=1.0, augment=STILL)
+    _, targets = draw_batch(volumes, foreground_places(volumes), pixel, torch.Generator().manual_seed(0))
+    assert 0.4 < (targets == 2).float().mean() < 0.6
 
 
 def test_a_patch_beyond_the_border_is_background():
     volume = bright_cube()
-    image, labels = draw_patch(volume.image, volume.labels, torch.tensor([-50.0, 0, 0]), (4, 4, 4), torch.eye(3))
+    image, labels = draw_patch(volume.image, volume.target, torch.tensor([-50.0, 0, 0]), (4, 4, 4), torch.eye(3))
     assert image.abs().sum() == 0
     assert labels.sum() == 0
 
 
 def test_image_and_labels_turn_together():
     volume = bright_cube()
-    bright = Volume(volume.labels[None].float(), volume.labels)
+    bright = Volume(volume.target[None].float(), volume.target)
     affine = random_affine(AugmentConfig(), (1.0, 1.0, 1.0), torch.Generator().manual_seed(3))
-    image, labels = draw_patch(bright.image, bright.labels, torch.tensor([7.0, 6.0, 4.0]), (16, 12, 8), affine)
+    image, labels = draw_patch(bright.image, bright.target, torch.tensor([7.0, 6.0, 4.0]), (16, 12, 8), affine)
     assert ((image[0] > 0.5) == (labels == 1)).float().mean() > 0.97
 
 

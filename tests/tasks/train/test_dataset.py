@@ -1,12 +1,17 @@
 """What a data set says of itself, in each of the ways it may say it."""
 
 import json
+import logging
+import re
 
 import pytest
+from prefect.logging import disable_run_logger
 
 from tasks.scan.errors import EmptyCohort, UnknownSetting
-from tasks.scan.records import Outcome
-from tasks.train import describe_dataset, hold_out
+from tasks.scan.records import Outcome, Problem
+from tasks.train import Split, describe_dataset, involved, refused, split_cases
+from tasks.train import dataset as dataset_module
+from tasks.train.dataset import read_folds
 
 CASES = [Outcome(name=name) for name in ("a1", "a2", "b1", "c1")]
 FOLDS = "case,subject,fold\na1,a,0\na2,a,0\nb1,b,1\n"
@@ -46,24 +51,64 @@ def test_a_data_set_of_background_alone_is_refused(tmp_path):
         described(tmp_path, "labels.json", {"0": "background"})
 
 
+@pytest.fixture(autouse=True)
+def _quiet():
+    with disable_run_logger():
+        yield
+
+
+def folds(folder, text):
+    (folder / "folds.csv").write_text(text)
+    return folder / "folds.csv"
+
+
 def test_a_fold_is_held_out_and_unknown_cases_are_in_neither(tmp_path):
-    (tmp_path / "folds.csv").write_text(FOLDS)
-    training, held_out = hold_out(CASES, tmp_path / "folds.csv", 0)
-    assert [case.name for case in training] == ["b1"]
-    assert [case.name for case in held_out] == ["a1", "a2"]
+    (split,) = split_cases(CASES, folds(tmp_path, FOLDS), 0)
+    assert split == Split(fold=0, training=("b1",), held_out=("a1", "a2"))
+    assert [case.name for case in involved(CASES, [split])] == ["a1", "a2", "b1"]
+
+
+def test_without_a_fold_each_is_held_out_once(tmp_path):
+    splits = split_cases(CASES, folds(tmp_path, FOLDS), None)
+    assert [(split.fold, split.held_out) for split in splits] == [(0, ("a1", "a2")), (1, ("b1",))]
+    assert [split.training for split in splits] == [("b1",), ("a1", "a2")]
 
 
 def test_without_folds_all_are_trained_on():
-    assert hold_out(CASES, None, None) == (CASES, [])
+    assert split_cases(CASES, None, None) == [Split(fold=None, training=("a1", "a2", "b1", "c1"), held_out=())]
 
 
 def test_a_fold_that_does_not_exist_is_refused(tmp_path):
-    (tmp_path / "folds.csv").write_text(FOLDS)
     with pytest.raises(EmptyCohort, match=r"fold 7 holds out 0 of 4 cases.*knows the folds \[0, 1\]"):
-        hold_out(CASES, tmp_path / "folds.csv", 7)
+        split_cases(CASES, folds(tmp_path, FOLDS), 7)
 
 
 def test_folds_without_the_columns_are_refused(tmp_path):
-    (tmp_path / "folds.csv").write_text("name,group\na,1\n")
     with pytest.raises(UnknownSetting, match="needs the columns case and fold"):
-        hold_out(CASES, tmp_path / "folds.csv", 0)
+        split_cases(CASES, folds(tmp_path, "name,group\na,1\n"), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (FOLDS, ""),
+        ("case,fold\na1,0\nb1,1\n", "'folds.csv' names no subject: .*; add a column subject"),
+        ("case,subject,fold\na1,a,0\na2,a,1\nb1,b,1\n", "puts 1 of 2 subjects into several folds: .* in one fold"),
+    ],
+)
+def test_folds_that_may_leak_are_warned_about(tmp_path, text, warning):
+    assert re.fullmatch(f".*{warning}" if warning else "", read_folds(folds(tmp_path, text)).warning)
+
+
+def test_the_warning_is_logged(tmp_path, caplog):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset_module, "get_run_logger", lambda: logging.getLogger("train"))
+        split_cases(CASES, folds(tmp_path, "case,fold\na1,0\nb1,1\n"), 0)
+    assert "names no subject" in caplog.text
+
+
+def test_what_could_not_be_learnt_from_and_is_held_out_nowhere_is_reported():
+    problem = Problem(stage="fingerprint", status="quarantined", reason="no_reference", message="m", remedy="r")
+    volumes = [Outcome(name="a1", problem=problem), Outcome(name="b1", problem=problem), Outcome(name="c1", value=1)]
+    split = Split(fold=0, training=("b1", "c1"), held_out=("a1",))
+    assert [one.name for one in refused(volumes, [split])] == ["b1"]

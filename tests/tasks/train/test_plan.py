@@ -5,15 +5,13 @@ import pytest
 import torch
 
 from tasks.scan.records import Case, Geometry, Source
-from tasks.train.fingerprint import Fingerprint, single_components
+from tasks.train.fingerprint import Fingerprint
 from tasks.train.plan import PlanConfig, fit_patch, intensity_window, make_plan, target_spacing_mm, topology
 
 CPU = torch.device("cpu")
 
 
-def fingerprint(
-    spacing_mm=(1.0, 1.0, 1.0), shape=(64, 64, 64), samples=(1.0, 2.0), *, quantitative=False, largest=None
-):
+def fingerprint(spacing_mm=(1.0, 1.0, 1.0), shape=(64, 64, 64), samples=(1.0, 2.0), *, quantitative=False):
     identity = tuple(tuple(row) for row in np.eye(4).tolist())
     case = Case(name="C", image=Source(format="nifti", files=("x",)), geometry=Geometry(shape=shape, affine=identity))
     return Fingerprint(
@@ -21,7 +19,7 @@ def fingerprint(
         spacing_mm=spacing_mm,
         shape=shape,
         samples=samples,
-        largest_component=largest or {1: 1.0},
+        labels=(1,),
         quantitative=quantitative,
     )
 
@@ -102,9 +100,3 @@ def test_the_hippocampus_gets_the_network_that_is_known_to_learn_it():
     assert plan.patch == (40, 56, 40)
     assert plan.network.features == (16, 32, 64, 128)
     assert plan.batch_size == 4
-
-
-def test_a_label_that_is_one_piece_in_nearly_all_references_is_kept_as_one():
-    prints = [fingerprint(largest={1: 1.0, 2: 0.7})] * 19 + [fingerprint(largest={1: 0.5, 2: 0.7})]
-    assert single_components(prints) == (1,)
-    assert single_components([*prints, fingerprint(largest={1: 0.5})]) == ()

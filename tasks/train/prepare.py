@@ -1,0 +1,70 @@
+"""Prepare: image and reference of each case on the network's grid, written down for training to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from prefect import task
+
+from tasks.model import Plan
+from tasks.pool import logged, map_cases
+from tasks.preprocess import crop, pad, preprocess_case
+from tasks.scan.files import hash_files, save_array
+from tasks.scan.records import Outcome, Shape
+from tasks.scan.resample import resample_labels
+from tasks.train.dataset import Dataset
+from tasks.train.fingerprint import Fingerprint, read_reference
+from unet import Volume
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingVolume:
+    """A case on the network's grid with its reference: `.npy` files (1, X, Y, Z) float32 and (X, Y, Z) uint8.
+
+    `shape` is what of it is image: the rest, at the far end of each axis, is padding. `labels` holds class numbers.
+    """
+
+    name: str
+    image: Path
+    labels: Path
+    shape: Shape
+    present: tuple[int, ...]
+    """The label values that the reference holds."""
+    sha256: str
+    """Of both files."""
+
+
+def prepare_case(fingerprint: Fingerprint, plan: Plan, labels: Sequence[int], work: Path) -> TrainingVolume:
+    """Image and reference of a case on the network's grid, written to `work`; label values become class numbers."""
+    case = fingerprint.case
+    prepared = preprocess_case(case, plan, work)
+    reference = crop(read_reference(case, case.geometry), prepared.crop_start, prepared.crop_shape)
+    classes = np.searchsorted([0, *labels], reference).astype(np.uint16)
+    resampled = pad(resample_labels(classes, prepared.resampled_shape), plan.network.divisor)
+    path = save_array(work / f"{case.name}.labels.npy", resampled)
+    return TrainingVolume(
+        name=case.name,
+        image=prepared.voxels,
+        labels=path,
+        shape=prepared.resampled_shape,
+        present=fingerprint.labels,
+        sha256=hash_files([prepared.voxels, path]),
+    )
+
+
+@task(name="prepare")
+def prepare(
+    fingerprints: Sequence[Outcome[Fingerprint]], plan: Plan, dataset: Dataset, work: Path, pool: str
+) -> list[Outcome[TrainingVolume]]:
+    """Every case on the network's grid, in parallel."""
+    return logged("prepare", map_cases(pool, "prepare", prepare_case, fingerprints, plan, sorted(dataset.labels), work))
+
+
+def load_volume(volume: TrainingVolume) -> Volume:
+    """Image (1, X, Y, Z) and class numbers (X, Y, Z) of a case, read from disk where and when they are used."""
+    image, labels = (torch.from_numpy(np.load(path, mmap_mode="c")) for path in (volume.image, volume.labels))
+    return Volume(image, labels)
