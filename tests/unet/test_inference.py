@@ -79,3 +79,12 @@ def test_a_real_network_gives_the_same_tiled_and_whole_where_tiles_see_enough(pr
     monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 1000)
     tiled = predict([network], image, (12, 8, 8), precision)
     assert (tiled - whole)[:, 2:-2].abs().max() < 0.1 * (whole.max() - whole.min())
+
+
+def test_an_ensemble_averages_its_logits():
+    first, second = (UNet(UNetConfig(dimensions=2, out_channels=2, features=(2,))).eval() for _ in range(2))
+    image = torch.rand(1, 6, 5)
+    logits = predict([first, second], image, (4, 4), torch.float32)
+    with torch.inference_mode():
+        expected = (first(image[None])[0] + second(image[None])[0]) / 2
+    assert torch.allclose(logits, expected, atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unet import UNet, UNetConfig, convolution_parameters
-from unet.model import Block, pad_to_multiple
+from unet.model import Block, _upsampling, pad_to_multiple
 
 REFERENCE = UNetConfig()
 SMALL = (2, 4, 8)
@@ -71,3 +71,38 @@ def test_skip_connections_carry_the_image_past_a_dead_bottleneck():
 def test_a_description_that_cannot_be_built_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         UNetConfig(**wrong)
+
+
+def test_batch_normalisation_keeps_running_statistics():
+    """Twice run ← 0.9·run + 0.1·batch, by hand, from mean 0 and variance 1; then y = (x − mean) / √(var + ε)·γ + β."""
+    block = Block(UNetConfig(dimensions=1, features=(1,), normalisation="batch"), 1, 1, level=0)
+    with torch.no_grad():
+        block[0].weight.copy_(torch.tensor([[[0.0, 1.0, 0.0]]]))
+        block[0].bias.zero_()
+        block[1].weight.fill_(2.0)
+        block[1].bias.fill_(0.5)
+    for values in ([1.0, 3.0], [5.0, 9.0]):  # means 2 and 7, variances (n − 1) 2 and 8
+        block.train()(torch.tensor([[values]]))
+    assert block[1].running_mean.item() == pytest.approx(0.9 * 0.2 + 0.7)
+    assert block[1].running_var.item() == pytest.approx(0.9 * (0.9 + 0.2) + 0.8)
+    normalised = block[1].eval()(torch.tensor([[[1.0]]])).item()
+    assert normalised == pytest.approx((1.0 - 0.88) / (1.79 + 1e-5) ** 0.5 * 2.0 + 0.5)
+
+
+def test_instance_normalisation_makes_each_image_its_own_scale():
+    block = Block(UNetConfig(dimensions=2, features=(3,), normalisation="instance"), 1, 3, level=0).eval()
+    image = torch.rand(1, 1, 12, 12)
+    maps, brighter = block[0](image), block[0](image * 40)
+    assert not torch.allclose(maps, brighter, atol=1.0)
+    with torch.no_grad():
+        block[0].bias.zero_()
+    assert torch.allclose(block[1](block[0](image)), block[1](block[0](image * 40)), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("upsampling", "row"),
+    [("nearest", [0, 0, 4, 4]), ("linear", [0, 1, 3, 4])],
+)
+def test_upsampling_repeats_or_interpolates(upsampling, row):
+    layer, _ = _upsampling(UNetConfig(dimensions=1, features=(1, 1), upsampling=upsampling), 0)
+    assert layer(torch.tensor([[[0.0, 4.0]]])).flatten().tolist() == row
