@@ -18,7 +18,7 @@ SCORE_STATUSES = (
     "reference_refused",
     "not_segmented",
 )
-METRICS = ("dice", "jaccard", "hd95_mm", "assd_mm", "nsd")
+METRICS = ("dice", "jaccard", "hd95_mm", "assd_mm", "nsd", "volume_error")
 STATISTICS = ("n_valid", "mean", "sd", "median", "q25", "q75", "ci95_low", "ci95_high")
 SUMMARY_COLUMNS = (
     "label",
