@@ -105,7 +105,9 @@ def _add_evaluate(commands: Commands) -> None:
         "references", type=Path, metavar="REFERENCES", help="folder with label maps of the same names"
     )
     evaluate.add_argument("--output", type=Path, default=Path("metrics.csv"), help="the table (default: metrics.csv)")
+    evaluate.add_argument("--groups", type=Path, metavar="CSV", help="columns: case,site,…; adds summary_groups.csv")
     _pool(evaluate)
+    _settings(evaluate)
 
 
 def _add_after(commands: Commands) -> None:

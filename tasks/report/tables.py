@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
 STAGES = ("ingest", "preprocess", "infer", "postprocess", "evaluate")
 METRICS_COLUMNS = ("case", *(field.name for field in fields(Score)))
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 CASES_COLUMNS = (
     "case",
     "status",
@@ -43,8 +45,14 @@ def write_tables(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str],
 
 
 def write_metrics(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], path: Path) -> None:
-    """Write the table of metrics alone to `path`."""
-    write_whole(path, as_csv(metrics_frame(outcomes, labels)))
+    """Write the table of metrics alone to `path`, and beside it as Parquet where pyarrow is installed."""
+    metrics = metrics_frame(outcomes, labels)
+    write_whole(path, as_csv(metrics))
+    parquet = path.with_suffix(".parquet")
+    if find_spec("pyarrow"):
+        write_whole(parquet, metrics.to_parquet(index=False))
+    else:
+        parquet.unlink(missing_ok=True)  # one that an earlier run left would not belong to this table
 
 
 def metrics_frame(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str]) -> pd.DataFrame:
@@ -135,4 +143,4 @@ def _safe_cell(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     text = " ".join(cell.split())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -117,3 +117,29 @@ def test_evaluate_compares_what_both_folders_hold(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3 of 5 cases compared" in printed
     assert "d: case 'd': a reference alone" in printed
+
+
+def test_evaluate_summarises_by_group(tmp_path, capsys):
+    one, other = box(SHAPE, (1, 1, 1), (3, 3, 3)), box(SHAPE, (1, 1, 1), (3, 3, 5))
+    for name, prediction in (("a", one), ("b", other)):
+        write_nifti(tmp_path / "p" / f"{name}.nii.gz", prediction, GRID)
+        write_nifti(tmp_path / "r" / f"{name}.nii.gz", one, GRID)
+    (tmp_path / "groups.csv").write_text("case,site\na,north\nb,south\n")
+    folders = (tmp_path / "p", tmp_path / "r", "--output", tmp_path / "metrics.csv", "--workers", 1)
+    assert code_of("evaluate", *folders, "--groups", tmp_path / "groups.csv") == 0
+    found = pd.read_csv(tmp_path / "summary_groups.csv").set_index("value")["dice_mean"].to_dict()
+    assert found == {"north": 1.0, "south": pytest.approx(2 / 3, rel=1e-4)}
+    assert code_of("evaluate", *folders, "--groups", tmp_path / "gone.csv") == 2
+    assert "UnreadableTable" in capsys.readouterr().err
+
+
+def test_evaluate_takes_the_tolerance_of_a_label_from_the_settings(tmp_path, capsys):
+    for folder in ("p", "r"):
+        write_nifti(tmp_path / folder / "a.nii.gz", box(SHAPE, (1, 1, 1), (3, 3, 3)), GRID)
+    (tmp_path / "s.toml").write_text("[evaluation.nsd_tolerance_mm_of]\n1 = 0.25\n")
+    folders = (tmp_path / "p", tmp_path / "r", "--output", tmp_path / "metrics.csv", "--workers", 1)
+    assert code_of("evaluate", *folders, "--settings", tmp_path / "s.toml") == 0
+    assert pd.read_csv(tmp_path / "metrics.csv")["nsd_tolerance_mm"].item() == 0.25
+    (tmp_path / "s.toml").write_text("[evaluation.nsd_tolerance_mm_of]\n2 = 0.25\n")
+    assert code_of("evaluate", *folders, "--settings", tmp_path / "s.toml") == 2
+    assert "no label is called '2'; there are 1" in capsys.readouterr().err

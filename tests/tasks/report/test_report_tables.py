@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
 from tasks.scan.errors import CaseError
@@ -95,6 +96,7 @@ def test_metrics_open_in_pandas_as_numbers_and_without_an_index_column(tmp_path)
         ("-1", "'-1"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("\t=cmd()", "'=cmd()"),
+        ("＝cmd()", "'＝cmd()"),
         ("two\nlines", "two lines"),
         ("a=b", "a=b"),
     ],
@@ -127,6 +129,10 @@ def documented(heading):
 @pytest.mark.parametrize(("heading", "columns"), [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS)])
 def test_the_data_dictionary_lists_the_columns_in_their_order(heading, columns):
     assert documented(heading) == list(columns)
+
+
+def test_the_data_dictionary_lists_the_columns_of_the_groups():
+    assert [*documented("summary_groups.csv"), *SUMMARY_COLUMNS] == list(GROUPS_COLUMNS)
 
 
 def test_the_data_dictionary_lists_the_columns_of_the_summary():
