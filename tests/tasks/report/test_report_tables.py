@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tasks.compare.differences import CASE_COLUMNS, LABEL_COLUMNS
 from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
@@ -129,6 +130,13 @@ def documented(heading):
 
 @pytest.mark.parametrize(("heading", "columns"), [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS)])
 def test_the_data_dictionary_lists_the_columns_in_their_order(heading, columns):
+    assert documented(heading) == list(columns)
+
+
+@pytest.mark.parametrize(
+    ("heading", "columns"), [("comparison.csv", LABEL_COLUMNS), ("comparison_cases.csv", CASE_COLUMNS)]
+)
+def test_the_data_dictionary_lists_the_columns_of_a_comparison(heading, columns):
     assert documented(heading) == list(columns)
 
 
