@@ -154,3 +154,8 @@ def test_touching_labels_are_components_of_their_own():
     labels[1, 1, 1], labels[2, 1, 1], labels[3, 1, 1] = 1, 2, 1
     measured = measure(labels, labels, (1.0, 1.0, 1.0), {1: 1.0, 2: 1.0})
     assert [measured[value].components_reference for value in (1, 2)] == [2, 1]
+
+
+def test_two_empty_maps_without_labels_have_no_measures():
+    empty = np.zeros((4, 4, 4), np.uint16)
+    assert measure(empty, empty, (1.0, 1.0, 1.0), {}) == {}
