@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_run(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
     _add_after(commands)
     _add_services(commands)
     return whole
@@ -105,7 +106,19 @@ def _add_evaluate(commands: Commands) -> None:
         "references", type=Path, metavar="REFERENCES", help="folder with label maps of the same names"
     )
     evaluate.add_argument("--output", type=Path, default=Path("metrics.csv"), help="the table (default: metrics.csv)")
+    evaluate.add_argument("--groups", type=Path, metavar="CSV", help="columns: case,site,…; adds summary_groups.csv")
     _pool(evaluate)
+    _settings(evaluate)
+
+
+def _add_compare(commands: Commands) -> None:
+    compare = _add(commands, "compare", "what became better or worse from one run to another, and may that be chance")
+    compare.add_argument("first", type=Path, metavar="OUT_A", help="output folder of a run, or its metrics.csv")
+    compare.add_argument("second", type=Path, metavar="OUT_B", help="the same of the run to judge")
+    compare.add_argument("--output", type=Path, default=Path("comparison"), help="folder (default: comparison)")
+    compare.add_argument(
+        "--gate", type=float, metavar="MARGIN", help="exit 1 if a label loses more mean Dice than this"
+    )
 
 
 def _add_after(commands: Commands) -> None:

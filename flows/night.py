@@ -50,6 +50,7 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
     description = read_model(model)
     load_networks(description, model)
     settings.inference.resolved()
+    settings.evaluation.tolerances_mm(description.labels)
     if settings.inference.mirror and not description.plan.augment.mirror_axes:
         raise UnknownSetting(
             f"mirror: the model in '{model}' was trained without mirroring, and would do worse with it; leave --mirror "

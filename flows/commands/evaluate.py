@@ -9,13 +9,14 @@ from flows.night import check_cohort
 from flows.settings import Settings, load_settings
 from tasks.evaluate import compare_folders
 from tasks.pool import open_pool
-from tasks.report import write_metrics
+from tasks.report import read_groups, write_groups, write_metrics
 from tasks.scan.errors import UnwritableOutput
 
 
 def execute(arguments: Namespace) -> int:
     """0 when every prediction was compared with its reference, else 1."""
-    settings = load_settings(Settings, None, {"pool": pool_flags(arguments)})
+    settings = load_settings(Settings, arguments.settings, {"pool": pool_flags(arguments)})
+    groups = read_groups(arguments.groups) if arguments.groups else None
     check_cohort(arguments.predictions)
     check_cohort(arguments.references)
     with open_pool(settings.pool) as pool:
@@ -24,6 +25,8 @@ def execute(arguments: Namespace) -> int:
         )
     try:
         write_metrics(outcomes, labels, arguments.output)
+        if groups is not None:
+            write_groups(outcomes, labels, groups, arguments.output.with_name("summary_groups.csv"))
     except OSError as error:
         raise UnwritableOutput(f"'{arguments.output}': {error.strerror}; choose another --output") from error
     troubled = [outcome for outcome in outcomes if outcome.problem]

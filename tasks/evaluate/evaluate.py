@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 
-from tasks.evaluate.metrics import overlap, surface_distances
+from tasks.evaluate.metrics import Measures, measure
 from tasks.pool import logged, map_cases
-from tasks.scan.errors import UnknownLabel
+from tasks.scan.errors import UnknownLabel, UnknownSetting
 from tasks.scan.geometry import canonical_spacing_mm
-from tasks.scan.records import FORBID_UNKNOWN, Geometry, Outcome, Score, Scores, Segmentation, Source
+from tasks.scan.records import FORBID_UNKNOWN, Outcome, Score, Scores, Segmentation, Source
 from tasks.scan.volume import read_labels
-
-Labels = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +25,22 @@ class EvaluationConfig:
 
     nsd_tolerance_mm: float = 1.0
     """How far apart two surfaces may be and still agree, for the normalised surface Dice."""
+    nsd_tolerance_mm_of: Mapping[str, float] = field(default_factory=dict)
+    """The tolerance of single labels, by name, where it is another."""
 
     def __post_init__(self) -> None:
-        if not self.nsd_tolerance_mm > 0:
+        if not all(tolerance > 0 for tolerance in (self.nsd_tolerance_mm, *self.nsd_tolerance_mm_of.values())):
             raise ValueError("nsd_tolerance_mm must be above 0")
+
+    def tolerances_mm(self, labels: Mapping[int, str]) -> dict[int, float]:
+        """The tolerance of each of `labels` (name by value). Raises UnknownSetting for a name that none of them has."""
+        unknown = sorted(set(self.nsd_tolerance_mm_of) - set(labels.values()))
+        if unknown:
+            known = ", ".join(sorted(labels.values()))
+            raise UnknownSetting(
+                f"evaluation.nsd_tolerance_mm_of: no label is called {unknown[0]!r}; there are {known}"
+            )
+        return {value: self.nsd_tolerance_mm_of.get(name, self.nsd_tolerance_mm) for value, name in labels.items()}
 
 
 def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config: EvaluationConfig) -> Scores:
@@ -40,8 +49,11 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
     if case.reference is None:
         return unscored(segmentation, labels, config, "no_reference")
     reference = read_labels(case.reference, case.geometry, case.name)
-    unknown = sorted(set(np.unique(reference).tolist()) - {0, *labels})
-    if unknown:
+    known = np.zeros(2**16, bool)
+    known[[0, *labels]] = True
+    strangers = reference[~known[reference]]
+    if len(strangers):
+        unknown = np.unique(strangers).tolist()
         raise UnknownLabel(
             case.name,
             f"the reference holds the values {unknown}",
@@ -50,8 +62,10 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
         )
     mask = Source(format="nifti", files=(segmentation.mask,))
     prediction = read_labels(mask, case.geometry, case.name)
+    tolerances_mm = config.tolerances_mm(labels)
+    measured = measure(reference, prediction, canonical_spacing_mm(case.geometry), tolerances_mm)
     scores = tuple(
-        score_label(reference == value, prediction == value, case.geometry, (value, name), config)
+        score_label((value, name), measured[value], tolerances_mm[value], case.geometry.voxel_ml)
         for value, name in sorted(labels.items())
     )
     return Scores(segmentation=segmentation, scores=scores)
@@ -81,33 +95,30 @@ def keep_refused(
     ]
 
 
-def score_label(
-    reference: NDArray[np.bool_],
-    prediction: NDArray[np.bool_],
-    grid: Geometry,
-    label: tuple[int, str],
-    config: EvaluationConfig,
-) -> Score:
-    """All metrics of one label (its value and name), from two masks on the RAS+ axes of `grid`."""
-    counts = overlap(reference, prediction)
-    distances = surface_distances(reference, prediction, canonical_spacing_mm(grid), config.nsd_tolerance_mm)
+def score_label(label: tuple[int, str], measures: Measures, tolerance_mm: float, voxel_ml: float) -> Score:
+    """The row of one label (its value and name)."""
+    overlap, surface = measures.overlap, measures.surface
     return Score(
         label=label[0],
         name=label[1],
-        status=counts.status,
-        dice=counts.dice,
-        jaccard=counts.jaccard,
-        hd95_mm=distances.hd95_mm,
-        assd_mm=distances.assd_mm,
-        nsd=distances.nsd,
-        nsd_tolerance_mm=config.nsd_tolerance_mm,
-        volume_reference_ml=(counts.both + counts.only_reference) * grid.voxel_ml,
-        volume_prediction_ml=(counts.both + counts.only_prediction) * grid.voxel_ml,
+        status=overlap.status,
+        dice=overlap.dice,
+        jaccard=overlap.jaccard,
+        hd95_mm=surface.hd95_mm,
+        assd_mm=surface.assd_mm,
+        nsd=surface.nsd,
+        nsd_tolerance_mm=tolerance_mm,
+        volume_reference_ml=(overlap.both + overlap.only_reference) * voxel_ml,
+        volume_prediction_ml=(overlap.both + overlap.only_prediction) * voxel_ml,
+        volume_error=overlap.volume_error,
+        components_reference=measures.components_reference,
+        components_prediction=measures.components_prediction,
     )
 
 
 def unscored(segmentation: Segmentation, labels: Mapping[int, str], config: EvaluationConfig, status: str) -> Scores:
     """Rows that say why there are no numbers; the volume found is known all the same."""
+    tolerances_mm = config.tolerances_mm(labels)
     scores = tuple(
         Score(
             label=value,
@@ -118,9 +129,12 @@ def unscored(segmentation: Segmentation, labels: Mapping[int, str], config: Eval
             hd95_mm=math.nan,
             assd_mm=math.nan,
             nsd=math.nan,
-            nsd_tolerance_mm=config.nsd_tolerance_mm,
+            nsd_tolerance_mm=tolerances_mm[value],
             volume_reference_ml=math.nan,
             volume_prediction_ml=segmentation.volumes_ml.get(value, 0.0),
+            volume_error=math.nan,
+            components_reference=math.nan,
+            components_prediction=math.nan,
         )
         for value, name in sorted(labels.items())
     )

@@ -25,6 +25,7 @@ def compare_folders(
     cases = [Outcome(name=one.name, value=one) for one in [*found, *alone]]
     read = map_cases(pool, "read", read_prediction, cases, frozenset(one.name for one in alone))
     labels = {value: str(value) for value in sorted({v for one in read if one.value for v in one.value.volumes_ml})}
+    config.tolerances_mm(labels)  # a tolerance for a label that nobody has is refused here, not case by case
     scored = map_cases(pool, "evaluate", evaluate_case, read, labels, config)
     return keep_refused(read, scored, labels, config), labels
 

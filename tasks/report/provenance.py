@@ -62,7 +62,15 @@ def verify_output(output: Path) -> list[str]:
 def written_files(output: Path, outcomes: Sequence[Outcome[Scores]]) -> list[Path]:
     """All files of this run in `output`: masks, tables, page and pictures."""
     masks = [outcome.value.segmentation.mask for outcome in outcomes if outcome.value]
-    return sorted([*masks, *output.glob("*.csv"), output / "report.html", *(output / "pictures").glob("*")])
+    return sorted(
+        [
+            *masks,
+            *output.glob("*.csv"),
+            *output.glob("*.parquet"),
+            output / "report.html",
+            *(output / "pictures").glob("*"),
+        ]
+    )
 
 
 def _case(outcome: Outcome[Scores]) -> dict[str, Any]:

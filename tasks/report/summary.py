@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ SCORE_STATUSES = (
     "reference_refused",
     "not_segmented",
 )
-METRICS = ("dice", "jaccard", "hd95_mm", "assd_mm", "nsd")
+METRICS = ("dice", "jaccard", "hd95_mm", "assd_mm", "nsd", "volume_error")
 STATISTICS = ("n_valid", "mean", "sd", "median", "q25", "q75", "ci95_low", "ci95_high")
 SUMMARY_COLUMNS = (
     "label",
@@ -68,9 +69,17 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """
     if len(values) < 2:
         return np.nan, np.nan
-    resampled = np.random.default_rng(SEED).choice(values, size=(RESAMPLES, len(values)))
-    means = resampled.mean(axis=1)
+    shares, infinite = _resamples(len(values)), np.isinf(values)
+    means = shares @ np.where(infinite, 0.0, values)
+    means[shares[:, infinite].any(axis=1)] = np.inf
     return quantile(means, 0.025), quantile(means, 0.975)
+
+
+@lru_cache(maxsize=1)
+def _resamples(count: int) -> NDArray[np.float64]:
+    """The weight of each of `count` values in each resample (RESAMPLES, count): drawn once, for all metrics."""
+    times_drawn = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return times_drawn / count
 
 
 def quantile(values: NDArray[np.float64], share: float) -> float:

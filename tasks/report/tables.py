@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
 STAGES = ("ingest", "preprocess", "infer", "postprocess", "evaluate")
 METRICS_COLUMNS = ("case", *(field.name for field in fields(Score)))
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 CASES_COLUMNS = (
     "case",
     "status",
@@ -43,14 +45,20 @@ def write_tables(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str],
 
 
 def write_metrics(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], path: Path) -> None:
-    """Write the table of metrics alone to `path`."""
-    write_whole(path, as_csv(metrics_frame(outcomes, labels)))
+    """Write the table of metrics alone to `path`, and beside it as Parquet where pyarrow is installed."""
+    metrics = metrics_frame(outcomes, labels)
+    write_whole(path, as_csv(metrics))
+    parquet = path.with_suffix(".parquet")
+    if find_spec("pyarrow"):
+        write_whole(parquet, metrics.to_parquet(index=False))
+    else:
+        parquet.unlink(missing_ok=True)  # one that an earlier run left would not belong to this table
 
 
 def metrics_frame(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str]) -> pd.DataFrame:
     """One row per case and label, for every case there is, sorted by case and label."""
     rows = [{"case": outcome.name, **asdict(score)} for outcome in outcomes for score in scores_of(outcome, labels)]
-    return pd.DataFrame(rows, columns=list(METRICS_COLUMNS)).sort_values(["case", "label"], ignore_index=True)
+    return _frame(rows, METRICS_COLUMNS).sort_values(["case", "label"], ignore_index=True)
 
 
 def scores_of(outcome: Outcome[Scores], labels: Mapping[int, str]) -> list[Score]:
@@ -66,7 +74,18 @@ def scores_of(outcome: Outcome[Scores], labels: Mapping[int, str]) -> list[Score
 def cases_frame(outcomes: Sequence[Outcome[Scores]]) -> pd.DataFrame:
     """One row per case, sorted by case: what became of it, why, what it cost, and what went in and came out."""
     rows = [_case_row(outcome) for outcome in outcomes]
-    return pd.DataFrame(rows, columns=list(CASES_COLUMNS)).sort_values("case", ignore_index=True)
+    return _frame(rows, CASES_COLUMNS).sort_values("case", ignore_index=True)
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    # A file name that is not UTF-8 reaches a message as lone surrogates, which neither UTF-8 nor Arrow can hold; they
+    # are written as `\udcff`, because a strange name must not cost a night its tables.
+    clean = [{key: _in_utf8(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
+    return pd.DataFrame(clean, columns=list(columns))
+
+
+def _in_utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def case_status(outcome: Outcome[Scores]) -> str:
@@ -119,14 +138,10 @@ def case_of(outcome: Outcome[Scores]) -> Case | None:
 
 
 def as_csv(frame: pd.DataFrame) -> bytes:
-    """`frame` in UTF-8 with a header, `.` decimals, six significant digits, `inf`, nothing where undefined, and `\\n`.
-
-    A file name that is not UTF-8 reaches a message as lone surrogates, which UTF-8 cannot hold; they are written as
-    `\\udcff`, because a strange name must not cost a night its tables.
-    """
+    """`frame` in UTF-8: a header, `.` decimals, six significant digits, `inf`, nothing where undefined, and `\\n`."""
     safe = frame.apply(lambda column: column if column.dtype.kind in "if" else column.map(_safe_cell))
     text: str = safe.to_csv(index=False, float_format="%.6g", na_rep="", lineterminator="\n")
-    return text.encode("utf-8", "backslashreplace")
+    return text.encode("utf-8")
 
 
 def _safe_cell(cell: object) -> object:
@@ -135,4 +150,4 @@ def _safe_cell(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     text = " ".join(cell.split())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -25,6 +25,7 @@ PipelineError
     ├── CheckpointMismatch    the model's files do not belong together, or are damaged
     ├── UnwritableOutput      the output folder cannot be written, or another run holds it
     ├── UnreadableRun         an output folder holds no finished run
+    ├── UnreadableTable       a table that was named cannot be read, or lacks a column
     ├── ServiceUnavailable    the Prefect server, a worker or a Dask cluster does not answer
     └── DemoUnavailable       the brain template that the demo is made from is not installed
 
@@ -159,6 +160,10 @@ class ServiceUnavailable(SetupError):
 
 class UnreadableRun(SetupError):
     """An output folder holds no finished run."""
+
+
+class UnreadableTable(SetupError):
+    """A table that was named cannot be read, or lacks a column."""
 
 
 class DemoUnavailable(SetupError):

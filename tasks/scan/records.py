@@ -6,6 +6,7 @@ record before it, so whatever a later stage needs to undo a step is at hand.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -117,6 +118,15 @@ class Score:
     nsd_tolerance_mm: float
     volume_reference_ml: float
     volume_prediction_ml: float
+    volume_error: float
+    components_reference: float
+    components_prediction: float
+
+    def __post_init__(self) -> None:
+        expected = self.dice / (2 - self.dice)
+        undefined = math.isnan(self.jaccard) and math.isnan(expected)
+        if not undefined and not math.isclose(self.jaccard, expected, abs_tol=1e-12):
+            raise ValueError(f"jaccard {self.jaccard} does not belong to dice {self.dice}: it must be {expected}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

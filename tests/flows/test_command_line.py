@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from flows.command_line import main, parser
+from tasks.report import write_tables
 from tests.phantoms import affine, box, picture, truncate, write_nifti
+from tests.tasks.report.cases import score, segmented
 
 SHAPE = (8, 9, 10)
 GRID = affine((1, 1, 2), shape=SHAPE)
-COMMANDS = ("demo", "ingest", "train", "run", "evaluate", "explain", "verify", "up", "down")
+COMMANDS = ("demo", "ingest", "train", "run", "evaluate", "compare", "explain", "verify", "up", "down")
 
 
 def code_of(*argv: object) -> int:
@@ -76,6 +78,11 @@ def test_ingest_has_a_line_for_every_case_and_every_file_set_aside(cohort, capsy
         (("run", ".", "--model", "m", "--output", "o", "--settings", "gone.toml"), "settings 'gone.toml'"),
         (("verify", "gone"), "UnreadableRun: 'gone' holds no finished run"),
         (("explain", "gone", "C07"), "UnreadableRun"),
+        (("compare", "gone", "gone"), "UnreadableTable: .*gone'.*needed: the metrics.csv of a run"),
+        (
+            ("compare", "gone", "gone", "--gate", "-1"),
+            "UnknownSetting: --gate -1.0: needed: a loss of Dice from 0 to 1",
+        ),
     ],
 )
 def test_what_cannot_start_ends_with_two_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -117,3 +124,43 @@ def test_evaluate_compares_what_both_folders_hold(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3 of 5 cases compared" in printed
     assert "d: case 'd': a reference alone" in printed
+
+
+def test_evaluate_summarises_by_group(tmp_path, capsys):
+    one, other = box(SHAPE, (1, 1, 1), (3, 3, 3)), box(SHAPE, (1, 1, 1), (3, 3, 5))
+    for name, prediction in (("a", one), ("b", other)):
+        write_nifti(tmp_path / "p" / f"{name}.nii.gz", prediction, GRID)
+        write_nifti(tmp_path / "r" / f"{name}.nii.gz", one, GRID)
+    (tmp_path / "groups.csv").write_text("case,site\na,north\nb,south\n")
+    folders = (tmp_path / "p", tmp_path / "r", "--output", tmp_path / "metrics.csv", "--workers", 1)
+    assert code_of("evaluate", *folders, "--groups", tmp_path / "groups.csv") == 0
+    found = pd.read_csv(tmp_path / "summary_groups.csv").set_index("value")["dice_mean"].to_dict()
+    assert found == {"north": 1.0, "south": pytest.approx(2 / 3, rel=1e-4)}
+    assert code_of("evaluate", *folders, "--groups", tmp_path / "gone.csv") == 2
+    assert "UnreadableTable" in capsys.readouterr().err
+
+
+def test_evaluate_takes_the_tolerance_of_a_label_from_the_settings(tmp_path, capsys):
+    for folder in ("p", "r"):
+        write_nifti(tmp_path / folder / "a.nii.gz", box(SHAPE, (1, 1, 1), (3, 3, 3)), GRID)
+    (tmp_path / "s.toml").write_text("[evaluation.nsd_tolerance_mm_of]\n1 = 0.25\n")
+    folders = (tmp_path / "p", tmp_path / "r", "--output", tmp_path / "metrics.csv", "--workers", 1)
+    assert code_of("evaluate", *folders, "--settings", tmp_path / "s.toml") == 0
+    assert pd.read_csv(tmp_path / "metrics.csv")["nsd_tolerance_mm"].item() == 0.25
+    (tmp_path / "s.toml").write_text("[evaluation.nsd_tolerance_mm_of]\n2 = 0.25\n")
+    assert code_of("evaluate", *folders, "--settings", tmp_path / "s.toml") == 2
+    assert "no label is called '2'; there are 1" in capsys.readouterr().err
+
+
+def test_compare_closes_the_gate_when_the_cohort_got_worse(tmp_path, capsys):
+    scores = {"first": {"a": 0.9, "b": 0.8}, "second": {"a": 0.9, "b": 0.7}}
+    for run, dices in scores.items():
+        write_tables([segmented(name, score(1, dice)) for name, dice in dices.items()], {1: "left"}, tmp_path / run)
+    first, second, output = tmp_path / "first", tmp_path / "second", tmp_path / "out"
+    assert code_of("compare", first, second, "--output", output) == 0
+    assert "left: Dice -0.0500" in capsys.readouterr().out
+    assert code_of("compare", first, second, "--output", output, "--gate", 0.04) == 1
+    assert "gate: left (1) lost 0.0500 Dice in the mean, 0.04 is allowed" in capsys.readouterr().out
+    assert code_of("compare", first, second, "--output", output, "--gate", 0.05) == 0
+    assert code_of("compare", second, first, "--output", output, "--gate", 0) == 0
+    assert {path.name for path in output.iterdir()} == {"comparison.csv", "comparison_cases.csv", "comparison.html"}

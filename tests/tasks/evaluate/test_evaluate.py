@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.evaluate import EvaluationConfig, evaluate_case
-from tasks.scan.errors import GridMismatch, UnknownLabel
+from tasks.scan.errors import GridMismatch, UnknownLabel, UnknownSetting
 from tasks.scan.records import Case, Geometry, Segmentation, Source
 from tests.phantoms import affine, box, write_nifti
 
@@ -74,3 +74,23 @@ def test_float_labels_are_labels(tmp_path):
 def test_a_tolerance_of_nothing_is_refused():
     with pytest.raises(ValueError, match="nsd_tolerance_mm must be above 0"):
         EvaluationConfig(nsd_tolerance_mm=0)
+
+
+def test_a_label_may_have_a_tolerance_of_its_own(tmp_path):
+    truth = np.maximum(box(SHAPE, (0, 0, 0), (2, 2, 2), 1), box(SHAPE, (4, 3, 2), (6, 5, 4), 2))
+    config = EvaluationConfig(nsd_tolerance_mm=1.5, nsd_tolerance_mm_of={"body": 0.25})
+    rows = evaluate_case(segmentation(tmp_path, truth, truth), LABELS, config).scores
+    assert [row.nsd_tolerance_mm for row in rows] == [1.5, 0.25]
+
+
+def test_a_tolerance_for_a_label_that_does_not_exist_is_refused():
+    config = EvaluationConfig(nsd_tolerance_mm_of={"tail": 1.0})
+    with pytest.raises(UnknownSetting, match=r"nsd_tolerance_mm_of: no label is called 'tail'; there are body, head"):
+        config.tolerances_mm(LABELS)
+
+
+def test_the_volume_error_and_the_pieces_are_in_the_row(tmp_path):
+    truth = box(SHAPE, (0, 0, 0), (2, 2, 2), 1)
+    prediction = np.maximum(truth, box(SHAPE, (4, 3, 2), (6, 5, 3), 1))
+    row = evaluate_case(segmentation(tmp_path, prediction, truth), LABELS, EvaluationConfig()).scores[0]
+    assert (row.volume_error, row.components_reference, row.components_prediction) == (0.5, 1, 2)

@@ -29,6 +29,9 @@ def score(label: int, dice: float, status: str = "scored") -> Score:
         nsd_tolerance_mm=1.0,
         volume_reference_ml=3.5,
         volume_prediction_ml=1234.56789,
+        volume_error=351.734,
+        components_reference=1,
+        components_prediction=3,
     )
 
 

@@ -68,3 +68,9 @@ def test_each_status_has_its_own_count(status):
     row = summary_frame(metrics_frame(cases, {1: "left"}), {1: "left"}).to_dict("records")[0]
     counts = {name: count for name, count in row.items() if name.startswith("n_") and count}
     assert counts == {"n_cases": 2, f"n_{status}": 1, "n_not_segmented": 1}
+
+
+def test_an_infinite_value_is_infinite_in_every_resample_that_drew_it():
+    low, high = mean_interval(np.array([1.0, 2.0, 3.0, math.inf]))  # a third of the resamples do not draw it
+    assert high == math.inf
+    assert 1.0 <= low <= 2.0

@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tasks.compare.differences import CASE_COLUMNS, LABEL_COLUMNS
+from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
 from tasks.scan.errors import CaseError
@@ -26,18 +28,19 @@ def test_a_row_of_metrics_holds_six_digits_inf_and_nothing_where_undefined(tmp_p
     ]
     write_tables(cases, LABELS, tmp_path)
     assert lines(tmp_path / "metrics.csv")[:4] == [
-        "case,label,name,status,dice,jaccard,hd95_mm,assd_mm,nsd,nsd_tolerance_mm,volume_reference_ml,volume_prediction_ml",
-        "A,1,left,scored,0.666667,0.5,2,1,0.666667,1,3.5,1234.57",
-        "A,2,right,missed,0,0,inf,inf,0,1,3.5,1234.57",
-        "B,1,left,no_reference,,,,,,1,3.5,1234.57",
+        "case,label,name,status,dice,jaccard,hd95_mm,assd_mm,nsd,nsd_tolerance_mm,volume_reference_ml,volume_prediction_ml,"
+        "volume_error,components_reference,components_prediction",
+        "A,1,left,scored,0.666667,0.5,2,1,0.666667,1,3.5,1234.57,351.734,1,3",
+        "A,2,right,missed,0,0,inf,inf,0,1,3.5,1234.57,351.734,1,3",
+        "B,1,left,no_reference,,,,,,1,3.5,1234.57,351.734,1,3",
     ]
 
 
 def test_a_case_without_scores_has_a_row_for_every_label(tmp_path):
     write_tables([broken("C07")], LABELS, tmp_path)
     assert lines(tmp_path / "metrics.csv")[1:] == [
-        "C07,1,left,not_segmented,,,,,,,,",
-        "C07,2,right,not_segmented,,,,,,,,",
+        "C07,1,left,not_segmented,,,,,,,,,,,",
+        "C07,2,right,not_segmented,,,,,,,,,,,",
         "",
     ]
 
@@ -94,6 +97,7 @@ def test_metrics_open_in_pandas_as_numbers_and_without_an_index_column(tmp_path)
         ("-1", "'-1"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("\t=cmd()", "'=cmd()"),
+        ("＝cmd()", "'＝cmd()"),
         ("two\nlines", "two lines"),
         ("a=b", "a=b"),
     ],
@@ -115,7 +119,8 @@ def test_no_case_at_all_makes_tables_with_headers(tmp_path):
 
 def test_nothing_temporary_stays_behind(tmp_path):
     write_tables([broken("A")], LABELS, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cases.csv", "metrics.csv", "summary.csv"]
+    names = {path.name for path in tmp_path.iterdir()} - {"metrics.parquet"}
+    assert names == {"cases.csv", "metrics.csv", "summary.csv"}
 
 
 def documented(heading):
@@ -126,6 +131,17 @@ def documented(heading):
 @pytest.mark.parametrize(("heading", "columns"), [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS)])
 def test_the_data_dictionary_lists_the_columns_in_their_order(heading, columns):
     assert documented(heading) == list(columns)
+
+
+@pytest.mark.parametrize(
+    ("heading", "columns"), [("comparison.csv", LABEL_COLUMNS), ("comparison_cases.csv", CASE_COLUMNS)]
+)
+def test_the_data_dictionary_lists_the_columns_of_a_comparison(heading, columns):
+    assert documented(heading) == list(columns)
+
+
+def test_the_data_dictionary_lists_the_columns_of_the_groups():
+    assert [*documented("summary_groups.csv"), *SUMMARY_COLUMNS] == list(GROUPS_COLUMNS)
 
 
 def test_the_data_dictionary_lists_the_columns_of_the_summary():
