@@ -11,8 +11,8 @@ from pathlib import Path
 from tasks.ingest.found import Found, SetAside
 from tasks.ingest.names import make_unique, name_of_file, safe_name
 from tasks.ingest.series import find_series, only_series
-from tasks.scan.dicom import is_dicom
 from tasks.scan.errors import UnknownSetting
+from tasks.scan.frames import is_dicom
 from tasks.scan.itk import data_file
 from tasks.scan.records import Source
 

@@ -23,14 +23,20 @@ FORBID_UNKNOWN = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The files of one image. A DICOM series lists its slices in the order of their positions."""
+    """The files of one image. A DICOM series lists its slices in the order of their positions.
+
+    `frames` says for each file which of its frames are meant, counted from 0; empty: all of them.
+    """
 
     format: Format
     files: tuple[Path, ...]
+    frames: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files:
             raise ValueError("a source needs at least one file")
+        if self.frames and len(self.frames) != len(self.files):
+            raise ValueError("frames are named for each file or for none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
