@@ -16,7 +16,7 @@ def execute(arguments: Namespace) -> int:
     settings = load_settings(Settings, None, {"references": arguments.references, "pool": pool_flags(arguments)})
     check_cohort(arguments.cohort)
     with open_pool(settings.pool) as pool:
-        intake = find_cases(arguments.cohort.resolve(), settings.references, None, pool)
+        intake = find_cases(arguments.cohort.resolve(), settings.references, None, settings.ingest, pool)
     _print(intake)
     return 1 if any(outcome.problem for outcome in intake.cases) else 0
 

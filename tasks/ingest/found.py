@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from tasks.scan.records import Source
+from tasks.scan.records import FORBID_UNKNOWN, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestConfig:
+    """What is let in."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    tilt: Literal["refuse", "shear"] = "refuse"
+    """A DICOM series with gantry tilt is quarantined, or moved onto an upright grid, where its mask then lies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

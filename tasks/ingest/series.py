@@ -32,13 +32,15 @@ _KINDS: tuple[Callable[[Frame], Hashable], ...] = (
 """What tells two volumes of one series apart, where slices share positions. Time does not: see `TimeSeries`."""
 
 
-def find_series(files: Iterable[Path], root: Path) -> tuple[list[Found], list[SetAside]]:
+def find_series(
+    files: Iterable[Path], root: Path, read: Callable[[Path, str], Sequence[Frame]] = read_frames
+) -> tuple[list[Found], list[SetAside]]:
     """One case for each volume among DICOM `files`, named by its folder below `root`, and what is no scan.
 
     A file that cannot be read belongs to the volume of its folder, which is then refused when its headers are checked;
     where the folder has none or several, such files are a case of their own.
     """
-    frames, broken, set_aside = _read(files)
+    frames, broken, set_aside = _read(files, read)
     by_series = _grouped(frames, lambda frame: frame.series or frame.file.parent)
     volumes = [(volume, len(parts)) for parts in map(_split, by_series) for volume in parts]
     in_folder = Counter(_folder(volume) for volume, _ in volumes)
@@ -58,6 +60,13 @@ def find_series(files: Iterable[Path], root: Path) -> tuple[list[Found], list[Se
     return cases, set_aside
 
 
+def shear_tilted(found: Found) -> Found:
+    """`found`, read so that a gantry tilt is sheared out instead of refused."""
+    if found.image.format != "dicom":
+        return found
+    return replace(found, image=replace(found.image, format="sheared"))
+
+
 def only_series(files: Sequence[Path], folder: Path) -> tuple[Found, list[SetAside]]:
     """The one volume among `files` as a case; all of them, to be refused, where they are several; `folder` if none."""
     cases, set_aside = find_series(files, folder)
@@ -73,14 +82,16 @@ def _source(volume: Volume, unreadable: Sequence[Path]) -> Source:
     return replace(image, files=(*image.files, *unreadable), frames=frames)
 
 
-def _read(files: Iterable[Path]) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
+def _read(
+    files: Iterable[Path], read: Callable[[Path, str], Sequence[Frame]]
+) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
     """The frames of scans; files that cannot be read, by folder; and what is no scan."""
     frames: Volume = []
     set_aside: list[SetAside] = []
     broken: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         try:
-            inside = read_frames(file, file.name)
+            inside = read(file, file.name)
         except UnreadableImage:
             broken[file if file.is_dir() else file.parent].append(file)
             continue

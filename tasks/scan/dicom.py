@@ -67,7 +67,7 @@ def read_header(source: Source, case: str) -> Header:
         GantryTilt, and what `read_stack` raises.
     """
     stack = _read_upright(source, case)
-    return Header(source=source_of(stack.frames), geometry=_grid(stack))
+    return Header(source=source_of(stack.frames), geometry=grid_of(stack))
 
 
 def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
@@ -77,7 +77,7 @@ def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometr
         what `read_header` raises; TruncatedPixels, UnreadableImage for a slice that is cut short or cannot be decoded.
     """
     stack = _read_upright(source, case)
-    return read_pixels(stack.frames, case), _grid(stack)
+    return read_pixels(stack.frames, case), grid_of(stack)
 
 
 def read_stack(source: Source, case: str) -> Stack:
@@ -96,6 +96,15 @@ def read_stack(source: Source, case: str) -> Stack:
     frames.sort(key=lambda frame: float(np.dot(frame.position_mm, normal)))
     step_mm = check_gaps(np.array([frame.position_mm for frame in frames]), normal, case)
     return Stack(frames=tuple(frames), step_mm=step_mm)
+
+
+def grid_of(stack: Stack) -> Geometry:
+    """The grid of `stack`, index (column, row, slice); of right angles where there is no tilt."""
+    first = stack.frames[0]
+    return Geometry(
+        shape=(first.columns, first.rows, len(stack.frames)),
+        affine=affine_from_lps(stack.directions, stack.spacing_mm, stack.positions_mm[0]),
+    )
 
 
 def source_of(frames: Sequence[Frame]) -> Source:
@@ -124,14 +133,6 @@ def _read_upright(source: Source, case: str) -> Stack:
     stack = read_stack(source, case)
     check_upright(stack.positions_mm, stack.directions[:, 2], case)
     return stack
-
-
-def _grid(stack: Stack) -> Geometry:
-    first = stack.frames[0]
-    return Geometry(
-        shape=(first.columns, first.rows, len(stack.frames)),
-        affine=affine_from_lps(stack.directions, stack.spacing_mm, stack.positions_mm[0]),
-    )
 
 
 def _check_whole(frames: Sequence[Frame], case: str) -> None:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Affine = tuple[tuple[float, float, float, float], ...]
-Format = Literal["dicom", "nifti", "itk"]
+Format = Literal["dicom", "sheared", "nifti", "itk"]
 T = TypeVar("T")
 FORBID_UNKNOWN = ConfigDict(extra="forbid")
 """For records that are read from a user's file: a key that does not exist is an error, not a default."""
@@ -24,6 +24,8 @@ FORBID_UNKNOWN = ConfigDict(extra="forbid")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """The files of one image. A DICOM series lists its slices in the order of their positions.
+
+    `sheared` is a DICOM series whose gantry tilt, if it has any, is to be sheared out.
 
     `frames` says for each file which of its frames are meant, counted from 0; empty: all of them.
     """

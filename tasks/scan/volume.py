@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.scan import dicom, itk, nifti
+from tasks.scan import dicom, itk, nifti, tilt
 from tasks.scan.errors import EmptyImage, GridMismatch, NonFiniteVoxels, UnknownLabel, UnsupportedImage
 from tasks.scan.geometry import (
     GRID_TOLERANCE_MM,
@@ -24,11 +24,13 @@ from tasks.scan.records import Case, Geometry, Source
 
 _READ_HEADER: dict[str, Callable[[Source, str], Header]] = {
     "dicom": dicom.read_header,
+    "sheared": tilt.read_header,
     "nifti": nifti.read_header,
     "itk": itk.read_header,
 }
 _READ_STORED: dict[str, Callable[[Source, str], tuple[NDArray[np.float32], Geometry]]] = {
     "dicom": dicom.read_stored,
+    "sheared": tilt.read_stored,
     "nifti": nifti.read_stored,
     "itk": itk.read_stored,
 }
