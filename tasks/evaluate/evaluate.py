@@ -39,7 +39,7 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
     case = segmentation.case
     if case.reference is None:
         return unscored(segmentation, labels, config, "no_reference")
-    reference = read_labels(case.reference, case.geometry, case.name)
+    reference = read_labels(case.reference, case.geometry, case.name, case.image)
     unknown = sorted(set(np.unique(reference).tolist()) - {0, *labels})
     if unknown:
         raise UnknownLabel(

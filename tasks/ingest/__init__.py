@@ -3,5 +3,16 @@
 from tasks.ingest.discover import discover, ingest_case
 from tasks.ingest.found import Found, IngestConfig, SetAside
 from tasks.ingest.ingest import Intake, find_cases, ingest
+from tasks.ingest.references import with_segmentations
 
-__all__ = ["Found", "IngestConfig", "Intake", "SetAside", "discover", "find_cases", "ingest", "ingest_case"]
+__all__ = [
+    "Found",
+    "IngestConfig",
+    "Intake",
+    "SetAside",
+    "discover",
+    "find_cases",
+    "ingest",
+    "ingest_case",
+    "with_segmentations",
+]

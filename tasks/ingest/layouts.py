@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks.ingest.found import Found, SetAside
 from tasks.ingest.names import make_unique, name_of_file, safe_name
+from tasks.ingest.references import match_by_series, say_unused, with_segmentations
 from tasks.ingest.series import find_series, only_series
 from tasks.scan.errors import UnknownSetting
 from tasks.scan.frames import is_dicom
@@ -90,17 +91,16 @@ def is_decathlon(folder: Path) -> bool:
 
 
 def add_references(cases: Sequence[Found], folder: Path) -> Finding:
-    """The cases, each without a reference now having the label map of its name in `folder`; and what is of no use.
+    """The cases, each without a reference now having the one in `folder`: of its name, else made on its series.
 
     Two references of one name are used by no case: which of them is right is not for a program to say.
     """
-    found, set_aside = find_in_folder(folder)
+    found, set_aside = with_segmentations(*find_in_folder(folder), folder)
     references = {case.name: case.image for case in make_unique(found, folder)}
-    unused = sorted(references.keys() - {case.name for case in cases})
-    if unused:
-        reason = f"{len(unused)} references have no case of their name, for example '{unused[0]}'"
-        set_aside.append(SetAside(path=folder, reason=reason))
-    return [replace(case, reference=case.reference or references.get(case.name)) for case in cases], set_aside
+    by_series, several = match_by_series(cases, references)
+    chosen = {case.name: case.name if case.name in references else by_series.get(case.name, "") for case in cases}
+    set_aside += say_unused(references.keys() - set(chosen.values()), several, folder)
+    return [replace(case, reference=case.reference or references.get(chosen[case.name])) for case in cases], set_aside
 
 
 def _walk(folder: Path, seen: set[Path], set_aside: list[SetAside]) -> Iterator[Path]:

@@ -39,7 +39,7 @@ def read_pixels(frames: Sequence[Frame], case: str) -> NDArray[np.float32]:
     for file, inside in places.items():
         with reading(file, case):
             dataset = pydicom.dcmread(file, force=is_dicom(file))
-            _check_complete(dataset, file, case)
+            check_complete(dataset, file, case)
             _check_plain(dataset, case)
             for place, picture in zip(inside, _decode(dataset, [frames[place] for place in inside]), strict=True):
                 voxels[:, :, place] = picture
@@ -82,7 +82,7 @@ def _as_stored(value: int, dataset: Dataset) -> int:
     return value - 2**bits if signed and value >= 2 ** (bits - 1) else value
 
 
-def _check_complete(dataset: Dataset, file: Path, case: str) -> None:
+def check_complete(dataset: Dataset, file: Path, case: str) -> None:
     """Raises TruncatedPixels. pydicom drops compressed pixels that end too early, and reports only plain ones."""
     pixels = next((dataset[name] for name in _PIXELS if name in dataset), None)
     found = ""

@@ -1,0 +1,74 @@
+"""Label maps for the cases of a cohort: by name, and DICOM segmentations by the series they were made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.ingest.found import Found, SetAside
+from tasks.ingest.names import name_of_file
+from tasks.ingest.series import SEGMENTATION
+from tasks.scan.errors import UnreadableImage
+from tasks.scan.frames import read_frames
+from tasks.scan.records import Source
+from tasks.scan.segmentation import Referenced, is_segmentation, read_referenced
+
+
+def with_segmentations(
+    found: Sequence[Found], set_aside: Sequence[SetAside], folder: Path
+) -> tuple[list[Found], list[SetAside]]:
+    """`found`, and the DICOM segmentations among what was `set_aside`: no scans, but references."""
+    files = [item.path for item in set_aside if item.reason == SEGMENTATION]
+    segmentations = [
+        Found(name=name_of_file(file.with_suffix(""), folder), image=Source(format="dicom", files=(file,)))
+        for file in files
+    ]
+    return [*found, *segmentations], [item for item in set_aside if item.path not in files]
+
+
+def match_by_series(cases: Sequence[Found], references: dict[str, Source]) -> tuple[dict[str, str], set[str]]:
+    """The name of the segmentation that was made on each case's series, by the case's name; and those of no use.
+
+    Of no use are several segmentations of one series: which of them is right is not for a program to say.
+    """
+    segmentations = {name: read_referenced(source.files[0], name) for name, source in _segmentations(references)}
+    if not segmentations:
+        return {}, set()
+    found = {case.name: [name for name, made_on in segmentations.items() if _is_of(made_on, case)] for case in cases}
+    several = {name for names in found.values() if len(names) > 1 for name in names}
+    return {case: names[0] for case, names in found.items() if len(names) == 1}, several
+
+
+def say_unused(names: set[str], several: set[str], folder: Path) -> list[SetAside]:
+    """One line for each reason for which references are of no use to any case."""
+    said = (
+        (names & several, "several_references: {} DICOM segmentations of one series, of which none is used"),
+        (names - several, "no_case: {} references have no case of their name or series"),
+    )
+    return [
+        SetAside(path=folder, reason=f"{words.format(len(group))}, for example '{min(group)}'")
+        for group, words in said
+        if group
+    ]
+
+
+def _segmentations(references: dict[str, Source]) -> list[tuple[str, Source]]:
+    return [(name, source) for name, source in references.items() if _is_readable_segmentation(source, name)]
+
+
+def _is_readable_segmentation(source: Source, name: str) -> bool:
+    try:
+        return is_segmentation(source, name)
+    except UnreadableImage:
+        return False
+
+
+def _is_of(made_on: Referenced, case: Found) -> bool:
+    """Whether the segmentation was made on the case's series, or on one of its images. A case may be unreadable."""
+    if case.image.format not in ("dicom", "sheared"):
+        return False
+    files = case.image.files[:1] if made_on.series else case.image.files
+    try:
+        return any(made_on.has(frame) for file in files for frame in read_frames(file, case.name)[:1])
+    except UnreadableImage:
+        return False

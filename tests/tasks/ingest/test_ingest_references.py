@@ -1,0 +1,71 @@
+from pathlib import Path
+
+from tasks.ingest import discover
+from tests.enhanced import write_segmentation
+from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
+
+SHAPE = (4, 5, 6)
+LABELS = box(SHAPE, (1, 1, 1), (3, 3, 3))
+
+
+def series(folder: Path, name: str) -> list[Path]:
+    return write_dicom_series(folder, picture(LABELS), affine((1, 2, 3), "LPS", SHAPE), name)
+
+
+def references(tmp_path: Path) -> dict[str, str | None]:
+    cases, _ = discover(tmp_path / "cohort", tmp_path / "references")
+    return {case.name: case.reference.files[0].name if case.reference else None for case in cases}
+
+
+def reasons(tmp_path: Path) -> list[str]:
+    return [item.reason for item in discover(tmp_path / "cohort", tmp_path / "references")[1]]
+
+
+def test_a_segmentation_goes_to_the_case_it_was_made_on_whatever_its_name(tmp_path: Path):
+    (tmp_path / "references").mkdir()
+    first, second = series(tmp_path / "cohort/a", "one"), series(tmp_path / "cohort/b", "two")
+    write_segmentation(tmp_path / "references/x.dcm", second, {1: LABELS})
+    write_segmentation(tmp_path / "references/y.dcm", first, {1: LABELS})
+    assert references(tmp_path) == {"a": "y.dcm", "b": "x.dcm"}
+    assert reasons(tmp_path) == []
+
+
+def test_a_segmentation_under_the_name_of_a_case_goes_to_it(tmp_path: Path):
+    (tmp_path / "references").mkdir()
+    write_nifti(tmp_path / "cohort/a.nii.gz", picture(LABELS))
+    write_segmentation(tmp_path / "references/a.dcm", series(tmp_path / "elsewhere", "one"), {1: LABELS})
+    assert references(tmp_path) == {"a": "a.dcm"}
+
+
+def test_a_label_map_of_the_cases_name_comes_before_a_segmentation_of_its_series(tmp_path: Path):
+    files = series(tmp_path / "cohort/a", "one")
+    write_nifti(tmp_path / "references/a.nii.gz", LABELS)
+    write_segmentation(tmp_path / "references/x.dcm", files, {1: LABELS})
+    assert references(tmp_path) == {"a": "a.nii.gz"}
+
+
+def test_two_segmentations_of_one_series_are_used_by_no_case_and_said(tmp_path: Path):
+    (tmp_path / "references").mkdir()
+    files = series(tmp_path / "cohort/a", "one")
+    for name in ("x.dcm", "y.dcm"):
+        write_segmentation(tmp_path / "references" / name, files, {1: LABELS})
+    assert references(tmp_path) == {"a": None}
+    assert reasons(tmp_path) == [
+        "several_references: 2 DICOM segmentations of one series, of which none is used, for example 'x'"
+    ]
+
+
+def test_a_segmentation_of_a_series_that_is_not_there_is_said(tmp_path: Path):
+    (tmp_path / "references").mkdir()
+    series(tmp_path / "cohort/a", "one")
+    write_segmentation(tmp_path / "references/x.dcm", series(tmp_path / "elsewhere", "two"), {1: LABELS})
+    assert references(tmp_path) == {"a": None}
+    assert reasons(tmp_path) == ["no_case: 1 references have no case of their name or series, for example 'x'"]
+
+
+def test_a_segmentation_in_the_cohort_is_no_scan(tmp_path: Path):
+    files = series(tmp_path / "cohort/a", "one")
+    write_segmentation(tmp_path / "cohort/a/x.dcm", files, {1: LABELS})
+    cases, (item,) = discover(tmp_path / "cohort", None)
+    assert [len(case.image.files) for case in cases] == [6]
+    assert item.reason == "segmentation: a DICOM segmentation, not a scan"
