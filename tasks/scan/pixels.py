@@ -15,6 +15,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.utils import get_expected_length, iter_pixels
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tasks.scan.errors import TruncatedPixels, UnsupportedImage
 from tasks.scan.frames import Frame, is_dicom
@@ -39,6 +40,7 @@ def read_pixels(frames: Sequence[Frame], case: str) -> NDArray[np.float32]:
     for file, inside in places.items():
         with reading(file, case):
             dataset = pydicom.dcmread(file, force=is_dicom(file))
+            _name_syntax(dataset)
             check_complete(dataset, file, case)
             _check_plain(dataset, case)
             for place, picture in zip(inside, _decode(dataset, [frames[place] for place in inside]), strict=True):
@@ -97,6 +99,14 @@ def check_complete(dataset: Dataset, file: Path, case: str) -> None:
             needed="complete slices",
             remedy="send the series again from the scanner or archive",
         )
+
+
+def _name_syntax(dataset: Dataset) -> None:
+    """Old files without a preamble do not name their transfer syntax; pydicom found out which it is by reading them."""
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        is_implicit, is_little = dataset.original_encoding
+        plain = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = plain if is_little else ExplicitVRBigEndian
 
 
 def _check_plain(dataset: Dataset, case: str) -> None:

@@ -69,6 +69,14 @@ def test_each_compressed_transfer_syntax_has_its_plugin(syntax: str, plugin: str
     assert plugin in get_decoder(UID(syntax)).available_plugins
 
 
+def test_pixels_of_files_without_a_preamble_are_read(tmp_path: Path):
+    files = series(tmp_path)
+    for file in files:
+        body = file.read_bytes().split(b"DICM", 1)[1]
+        file.write_bytes(body[body.index(b"\x08\0\x08\0CS") :])
+    np.testing.assert_array_equal(read(files), STORED_AS_RAS)
+
+
 def test_the_rescale_tags_of_each_slice_count(tmp_path: Path):
     files = series(tmp_path)
     edit_dicom(files[1], RescaleSlope="2", RescaleIntercept="-100")
