@@ -97,8 +97,9 @@ def add_references(cases: Sequence[Found], folder: Path) -> Finding:
     """
     found, set_aside = with_segmentations(*find_in_folder(folder), folder)
     references = {case.name: case.image for case in make_unique(found, folder)}
-    by_series, several = match_by_series(cases, references)
-    chosen = {case.name: case.name if case.name in references else by_series.get(case.name, "") for case in cases}
+    by_name = references.keys() & {case.name for case in cases}
+    by_series, several = match_by_series(cases, {name: references[name] for name in references.keys() - by_name})
+    chosen = {case.name: case.name if case.name in by_name else by_series.get(case.name, "") for case in cases}
     set_aside += say_unused(references.keys() - set(chosen.values()), several, folder)
     return [replace(case, reference=case.reference or references.get(chosen[case.name])) for case in cases], set_aside
 

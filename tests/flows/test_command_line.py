@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from flows.command_line import main, parser
-from tests.phantoms import affine, box, picture, truncate, write_nifti
+from tests.enhanced import write_segmentation
+from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 
 SHAPE = (8, 9, 10)
 GRID = affine((1, 1, 2), shape=SHAPE)
@@ -117,3 +118,17 @@ def test_evaluate_compares_what_both_folders_hold(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3 of 5 cases compared" in printed
     assert "d: case 'd': a reference alone" in printed
+
+
+def test_evaluate_compares_label_maps_with_dicom_segmentations(tmp_path, capsys):
+    one = box(SHAPE, (1, 1, 1), (3, 3, 3))
+    series = write_dicom_series(tmp_path / "series", picture(one), GRID)
+    write_nifti(tmp_path / "p" / "a.nii.gz", one, GRID)
+    (tmp_path / "r").mkdir()
+    for name in ("a", "b"):
+        write_segmentation(tmp_path / "r" / f"{name}.dcm", series, {1: one})
+    assert code_of("evaluate", tmp_path / "p", tmp_path / "r", "--output", tmp_path / "m.csv", "--workers", 1) == 1
+    metrics = pd.read_csv(tmp_path / "m.csv").set_index("case")
+    assert metrics["status"].to_dict() == {"a": "scored", "b": "not_segmented"}
+    assert metrics["dice"].to_dict()["a"] == 1
+    assert "b: case 'b': a reference alone" in capsys.readouterr().out

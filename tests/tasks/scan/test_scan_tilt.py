@@ -62,6 +62,22 @@ def test_a_move_along_the_first_axis():
     assert move(pixels, 1.25, 4, outside=0).ravel().tolist() == [0, 0.75, 2.5, 0.75]
 
 
+@pytest.mark.parametrize("degrees", [15, -15])
+def test_a_known_field_is_itself_again_on_the_upright_grid(tmp_path: Path, degrees: int):
+    grid = affine((1, 1, 4), "LPS", (40, 48, 12))
+    grid[:3, 2] += 4 * np.tan(np.radians(degrees)) * grid[:3, 1]
+    files = write_dicom_series(tmp_path, field(grid, (40, 48, 12)), grid)
+    moved, geometry = read_stored(Source(format="sheared", files=tuple(files)), "C07")
+    expected = field(np.array(geometry.affine), geometry.shape)
+    assert np.abs(moved - expected)[:, 13:-13].max() < 10  # of 2000: what is between pixels is not quite linear
+
+
+def field(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A smooth function of the place in the patient, from -2000 to 2000, in the voxels of `grid`."""
+    x, y, z = np.einsum("ij,jklm->iklm", grid[:3, :3], np.indices(shape)) + grid[:3, 3, None, None, None]
+    return np.rint(2000 * np.sin(x / 7) * np.cos(y / 6) * np.sin(z / 15 + 0.3)).astype(np.int16)
+
+
 def test_a_tilt_along_the_rows_too_is_sheared_out(tmp_path: Path):
     grid = affine((1, 2, 3), "LPS", SHAPE)
     grid[:3, 2] += grid[:3, 0] - grid[:3, 1]
