@@ -31,7 +31,8 @@ def match_by_series(cases: Sequence[Found], references: dict[str, Source]) -> tu
 
     Of no use are several segmentations of one series: which of them is right is not for a program to say.
     """
-    segmentations = {name: read_referenced(source.files[0], name) for name, source in _segmentations(references)}
+    read = {name: _made_on(source, name) for name, source in references.items()}
+    segmentations = {name: made_on for name, made_on in read.items() if made_on}
     if not segmentations:
         return {}, set()
     found = {case.name: [name for name, made_on in segmentations.items() if _is_of(made_on, case)] for case in cases}
@@ -52,15 +53,12 @@ def say_unused(names: set[str], several: set[str], folder: Path) -> list[SetAsid
     ]
 
 
-def _segmentations(references: dict[str, Source]) -> list[tuple[str, Source]]:
-    return [(name, source) for name, source in references.items() if _is_readable_segmentation(source, name)]
-
-
-def _is_readable_segmentation(source: Source, name: str) -> bool:
+def _made_on(reference: Source, name: str) -> Referenced | None:
+    """What a DICOM segmentation was made on; None for other references, and for what cannot be read."""
     try:
-        return is_segmentation(source, name)
+        return read_referenced(reference.files[0], name) if is_segmentation(reference, name) else None
     except UnreadableImage:
-        return False
+        return None
 
 
 def _is_of(made_on: Referenced, case: Found) -> bool:

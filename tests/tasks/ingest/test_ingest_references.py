@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import pydicom
+
 from tasks.ingest import discover
 from tests.enhanced import write_segmentation
-from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
+from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 
 SHAPE = (4, 5, 6)
 LABELS = box(SHAPE, (1, 1, 1), (3, 3, 3))
@@ -61,6 +63,18 @@ def test_a_segmentation_of_a_series_that_is_not_there_is_said(tmp_path: Path):
     write_segmentation(tmp_path / "references/x.dcm", series(tmp_path / "elsewhere", "two"), {1: LABELS})
     assert references(tmp_path) == {"a": None}
     assert reasons(tmp_path) == ["no_case: 1 references have no case of their name or series, for example 'x'"]
+
+
+def test_a_segmentation_that_cannot_be_read_to_its_end_is_a_reference_of_no_case(tmp_path: Path):
+    (tmp_path / "references").mkdir()
+    files = series(tmp_path / "cohort/a", "one")
+    file = write_segmentation(tmp_path / "references/x.dcm", files, {1: LABELS})
+    dataset = pydicom.dcmread(file)
+    dataset.NumberOfFrames = 99
+    dataset.save_as(file)
+    assert references(tmp_path) == {"a": "x.dcm"}  # what it was made on can be read; its voxels will be refused
+    truncate(file, 0.3)
+    assert references(tmp_path) == {"a": None}
 
 
 def test_a_segmentation_in_the_cohort_is_no_scan(tmp_path: Path):
