@@ -134,7 +134,19 @@ def _raw_header(file: Path, case: str) -> Nifti1Header:
         header = _HEADERS[size](content[:size], check=False)
         if bytes(header["magic"])[:3] not in _MAGIC:
             raise _not_nifti(file, case)
-        return header
+        return _as_the_standard_reads(header)
+
+
+def _as_the_standard_reads(header: Nifti1Header) -> Nifti1Header:
+    """`header`, with the two values that old writers leave at 0 and nibabel takes at their word.
+
+    Voxels in a `.nii` begin behind the header: with an offset of 0 its own bytes would be read as voxels. The sign of
+    the third axis is negative or it is not (nifti1.h: "if pixdim[0]=0, this value is treated as +1").
+    """
+    if bytes(header["magic"])[:2] == b"n+":
+        header["vox_offset"] = max(int(header["vox_offset"]), header.single_vox_offset)
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+    return header
 
 
 def _not_nifti(file: Path, case: str) -> UnreadableImage:

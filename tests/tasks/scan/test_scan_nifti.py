@@ -148,6 +148,24 @@ def test_a_spacing_of_zero_is_refused_and_not_repaired_to_1_mm(tmp_path: Path):
         read_geometry(source(file), "a")
 
 
+def test_a_sign_of_the_third_axis_that_was_left_at_zero_is_plus(tmp_path: Path):
+    image = nibabel.Nifti1Image(VOXELS, None)
+    image.set_qform(affine((1, 1, 2), origin_mm=(1, 2, 8)), code=1)
+    file = save(tmp_path / "a.nii", image).files[0]
+    content = bytearray(file.read_bytes())
+    content[76:80] = bytes(4)  # pixdim[0]
+    file.write_bytes(content)
+    assert read_geometry(source(file), "a").affine[2] == (0, 0, 2, 8)
+
+
+def test_an_offset_that_was_left_at_zero_does_not_make_voxels_of_the_header(tmp_path: Path):
+    file = write_nifti(tmp_path / "a.nii", VOXELS)
+    content = bytearray(file.read_bytes())
+    content[108:112] = bytes(4)  # vox_offset
+    file.write_bytes(content)
+    np.testing.assert_array_equal(read_voxels(source(file), "a")[0], VOXELS)
+
+
 def test_microns_become_millimetres_with_a_warning(tmp_path: Path):
     image = nibabel.Nifti1Image(VOXELS, affine((500, 500, 500)))
     image.header.set_xyzt_units("micron")
