@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pydicom
 
-from tasks.ingest import discover
+from tasks.ingest import discover, ingest_case
+from tasks.scan.volume import read_labels
 from tests.enhanced import write_segmentation
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 
@@ -75,6 +76,17 @@ def test_a_segmentation_that_cannot_be_read_to_its_end_is_a_reference_of_no_case
     assert references(tmp_path) == {"a": "x.dcm"}  # what it was made on can be read; its voxels will be refused
     truncate(file, 0.3)
     assert references(tmp_path) == {"a": None}
+
+
+def test_a_manifest_may_name_a_segmentation(tmp_path: Path):
+    files = series(tmp_path / "a", "one")
+    write_segmentation(tmp_path / "x.dcm", files, {1: LABELS})
+    (tmp_path / "cohort.csv").write_text("case,image,reference\none,a,x.dcm\n")
+    ((found,), _) = discover(tmp_path / "cohort.csv", None)
+    case = ingest_case(found)
+    assert case.reference
+    labels = read_labels(case.reference, case.geometry, case.name, case.image)
+    assert labels.sum() == LABELS.sum()
 
 
 def test_a_segmentation_in_the_cohort_is_no_scan(tmp_path: Path):
