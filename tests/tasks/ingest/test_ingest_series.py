@@ -123,6 +123,13 @@ def test_echoes_split_a_series_with_two_slices_at_each_position(tmp_path: Path):
     assert [ingest_case(case).geometry.shape for case in discover(tmp_path, None)[0]] == [SHAPE, SHAPE]
 
 
+def test_a_stray_image_type_does_not_split_an_echo(tmp_path: Path):
+    edit_dicom(write_series(tmp_path / "a", EchoTime="4.9")[2], ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    write_series(tmp_path / "b", EchoTime="7.4")
+    mix(tmp_path / "a", tmp_path / "b")
+    assert [ingest_case(case).geometry.shape for case in discover(tmp_path, None)[0]] == [SHAPE, SHAPE]
+
+
 def test_slices_that_all_lie_across_each_other_are_one_case_refused_by_name(tmp_path: Path):
     for number, (row, column) in enumerate((("0", "1"), ("0.6", "0.8"), ("0.8", "0.6"))):
         files = write_series(tmp_path / str(number))

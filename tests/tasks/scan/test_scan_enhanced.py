@@ -45,6 +45,16 @@ def test_each_frame_has_its_own_rescale_tags(tmp_path: Path):
     np.testing.assert_array_equal(second, VOXELS[::-1, ::-1])
 
 
+def test_slices_of_one_volume_may_have_different_rescale_tags(tmp_path: Path):
+    file = write_enhanced(tmp_path / "a.dcm", [VOXELS], GRID, [{"RescaleSlope": 1}])
+    dataset = pydicom.dcmread(file)
+    dataset.PerFrameFunctionalGroupsSequence[1].PixelValueTransformationSequence[0].RescaleSlope = 3
+    dataset.save_as(file)
+    expected = VOXELS[::-1, ::-1].copy()
+    expected[:, :, 4] *= 3  # the second frame is the last slice but one
+    np.testing.assert_array_equal(read_voxels(whole(file), "C07")[0], expected)
+
+
 @pytest.mark.parametrize(
     "kinds",
     [

@@ -14,7 +14,7 @@ from tasks.scan.volume import read_header, read_labels, read_voxels, write_mask
 from tests.phantoms import affine, box, picture, write_dicom_series
 
 SHAPE = (4, 5, 3)
-VOXELS = picture(box(SHAPE, (1, 1, 1), (3, 3, 2)))
+VOXELS = picture(box(SHAPE, (1, 1, 1), (3, 3, 2))) + 7
 
 
 def tilted(folder: Path, pixels_a_slice: float, voxels: np.ndarray = VOXELS) -> Source:
