@@ -22,6 +22,7 @@ from tasks.scan.slices import SAME_POSITION_MM
 Volume = list[Frame]
 SEGMENTATION = "segmentation: a DICOM segmentation, not a scan"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_IMAGES = ("Image Storage", "US Volume Storage", "Parametric Map Storage")
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 _KINDS: tuple[Callable[[Frame], Hashable], ...] = (
     lambda frame: frame.file.parent,
@@ -70,7 +71,7 @@ def shear_tilted(found: Found) -> Found:
 def only_series(files: Sequence[Path], folder: Path) -> tuple[Found, list[SetAside]]:
     """The one volume among `files` as a case; all of them, to be refused, where they are several; `folder` if none."""
     cases, set_aside = find_series(files, folder)
-    together = tuple(sorted(file for case in cases for file in case.image.files)) or (folder,)
+    together = tuple(sorted({file for case in cases for file in case.image.files})) or (folder,)
     case = cases[0] if len(cases) == 1 else Found(name="", image=Source(format="dicom", files=together))
     return replace(case, name=folder.name), set_aside
 
@@ -107,8 +108,8 @@ def _read(
 
 def _not_a_scan(frame: Frame) -> str:
     """Why the object is set aside: a code and its meaning; empty if it is, or was before it was cut, a scan."""
-    name = UID(frame.sop_class).name if frame.sop_class else "Image"
-    is_image = any(word in name for word in ("Image", "Volume", "Map"))
+    name = UID(frame.sop_class).name if frame.sop_class else _IMAGES[0]
+    is_image = any(kind in name for kind in _IMAGES)
     is_known = name != frame.sop_class
     if frame.sop_class in SEGMENTATIONS:
         return SEGMENTATION

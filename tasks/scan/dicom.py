@@ -202,8 +202,11 @@ def _check_placed(frames: Sequence[Frame], case: str) -> None:
 
 
 def _check_copies(frames: Sequence[Frame], case: str) -> None:
-    """Raises DuplicateSlice if one slice was exported twice: all slices twice would look like a time series."""
-    instances = [(frame.instance, frame.index) for frame in frames if frame.instance]
+    """Raises DuplicateSlice if one slice was exported twice: all slices twice would look like a time series.
+
+    Not all that share an identifier are copies: careless anonymisers give one to all slices.
+    """
+    instances = [(frame.instance, frame.index, frame.position_mm) for frame in frames if frame.instance]
     copies = len(instances) - len(set(instances))
     if copies:
         raise DuplicateSlice(

@@ -70,7 +70,7 @@ def _check_duplicates(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float
             case,
             found=f"a series of {volumes} volumes: each position holds {volumes} slices",
             needed="one 3-D volume",
-            remedy="export the time point that should be segmented as a series of its own",
+            remedy="export the one that should be segmented as a series of its own",
         )
     raise DuplicateSlice(
         case,

@@ -43,7 +43,7 @@ def night(tmp_path_factory, local_prefect) -> Path:
     plan = Plan(network=NETWORK, spacing_mm=(1.5, 1.5, 1.5), patch=(8, 8, 8), batch_size=2)
     torch.manual_seed(0)
     (folder / "model").mkdir()
-    save_model(Model(plan=plan, labels={1: "liver"}, weights_sha256=""), UNet(NETWORK).eval(), folder / "model")
+    save_model(Model(plan=plan, labels={1: "liver"}, weights_sha256=""), [UNet(NETWORK).eval()], folder / "model")
     settings = Settings(references=references, ingest=IngestConfig(tilt="shear"), pool=PoolConfig(workers=2))
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         segment_cohort(incoming, folder / "model", folder / "out", settings, return_state=True)

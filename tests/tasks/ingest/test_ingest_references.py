@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from tasks.ingest import discover, ingest_case
+from tasks.scan.errors import TimeSeries
 from tasks.scan.volume import read_labels
-from tests.enhanced import write_segmentation
+from tests.enhanced import write_enhanced, write_segmentation
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 
 SHAPE = (4, 5, 6)
@@ -87,6 +89,16 @@ def test_a_manifest_may_name_a_segmentation(tmp_path: Path):
     assert case.reference
     labels = read_labels(case.reference, case.geometry, case.name, case.image)
     assert labels.sum() == LABELS.sum()
+
+
+def test_a_manifest_that_names_a_folder_of_several_volumes_is_told_so(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    kinds = [{"EffectiveEchoTime": 4.9}, {"EffectiveEchoTime": 7.4}]
+    write_enhanced(tmp_path / "a/x.dcm", [picture(LABELS)] * 2, affine((1, 2, 3), "LPS", SHAPE), kinds)
+    (tmp_path / "cohort.csv").write_text("case,image\none,a\n")
+    ((found,), _) = discover(tmp_path / "cohort.csv", None)
+    with pytest.raises(TimeSeries, match="a series of 2 volumes"):
+        ingest_case(found)
 
 
 def test_a_segmentation_in_the_cohort_is_no_scan(tmp_path: Path):

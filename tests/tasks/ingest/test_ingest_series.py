@@ -167,6 +167,10 @@ def test_a_time_series_is_one_case_that_is_refused_by_name(tmp_path: Path):
             {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"},
             "radiotherapy_dose: a radiotherapy dose, not a scan",
         ),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.9", "Rows": None},  # a volume rendering's presentation state
+            "no_image: a DICOM object without an image",
+        ),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.3", "Rows": None}, "no_image: a DICOM object without an image"),
         (
             {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "ImagePositionPatient": None},

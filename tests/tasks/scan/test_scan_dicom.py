@@ -121,6 +121,10 @@ def test_two_slices_at_one_position_are_refused(tmp_path: Path):
         read_header(source(files), "C07")
 
 
+def test_one_identifier_for_all_slices_makes_no_copies_of_them(tmp_path: Path):
+    assert read_header(source(series(tmp_path, SOPInstanceUID="1.2.3")), "C07").geometry.shape == SHAPE
+
+
 def test_a_series_exported_twice_is_no_time_series(tmp_path: Path):
     files = [*series(tmp_path / "a"), *series(tmp_path / "b")]
     with pytest.raises(DuplicateSlice, match="6 of 12 slices are copies"):
