@@ -43,8 +43,8 @@ def match_by_series(cases: Sequence[Found], references: dict[str, Source]) -> tu
 def say_unused(names: set[str], several: set[str], folder: Path) -> list[SetAside]:
     """One line for each reason for which references are of no use to any case."""
     said = (
-        (names & several, "several_references: {} DICOM segmentations of one series, of which none is used"),
-        (names - several, "no_case: {} references have no case of their name or series"),
+        (names & several, "several references of one series: {} DICOM segmentations, of which none is used"),
+        (names - several, "references without a case of their name: {}, nor of their series"),
     )
     return [
         SetAside(path=folder, reason=f"{words.format(len(group))}, for example '{min(group)}'")

@@ -20,7 +20,7 @@ from tasks.scan.records import Source
 from tasks.scan.slices import SAME_POSITION_MM
 
 Volume = list[Frame]
-SEGMENTATION = "segmentation: a DICOM segmentation, not a scan"
+SEGMENTATION = "a DICOM segmentation, not a scan"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _IMAGES = ("Image Storage", "US Volume Storage", "Parametric Map Storage")
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
@@ -114,13 +114,13 @@ def _not_a_scan(frame: Frame) -> str:
     if frame.sop_class in SEGMENTATIONS:
         return SEGMENTATION
     if frame.sop_class == _DOSE:
-        return "radiotherapy_dose: a radiotherapy dose, not a scan"
+        return "a radiotherapy dose, not a scan"
     if not is_image and (is_known or frame.rows == 0):
-        return "no_image: a DICOM object without an image"
+        return "a DICOM object without an image"
     if "LOCALIZER" in frame.image_type:
-        return "localiser: pictures to plan the scan on"
+        return "a localiser: a picture to plan the scan on"
     if frame.sop_class.startswith(_SECONDARY_CAPTURE) and not frame.position_mm:
-        return "secondary_capture: a picture of a screen or a report, without a position"
+        return "a secondary capture without a position"
     return ""
 
 

@@ -119,7 +119,7 @@ def test_a_reference_without_a_case_is_said(tmp_path: Path):
     write_nifti(tmp_path / "references" / "A.nii.gz", VOXELS)
     _, set_aside = discover(tmp_path / "cohort", tmp_path / "references")
     assert [item.reason for item in set_aside] == [
-        "no_case: 1 references have no case of their name or series, for example 'A'"
+        "references without a case of their name: 1, nor of their series, for example 'A'"
     ]
 
 
@@ -129,7 +129,7 @@ def test_two_references_of_one_name_are_used_by_none(tmp_path: Path):
     write_nifti(tmp_path / "references" / "a.nii", VOXELS)
     ((case,), (item,)) = discover(tmp_path / "cohort", tmp_path / "references")
     assert case.reference is None
-    assert item.reason.startswith("no_case: 2 references have no case of their name")
+    assert item.reason.startswith("references without a case of their name: 2")
 
 
 def test_references_and_outputs_inside_the_cohort_are_no_cases(tmp_path: Path):

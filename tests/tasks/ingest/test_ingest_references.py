@@ -56,7 +56,7 @@ def test_two_segmentations_of_one_series_are_used_by_no_case_and_said(tmp_path: 
         write_segmentation(tmp_path / "references" / name, files, {1: LABELS})
     assert references(tmp_path) == {"a": None}
     assert reasons(tmp_path) == [
-        "several_references: 2 DICOM segmentations of one series, of which none is used, for example 'x'"
+        "several references of one series: 2 DICOM segmentations, of which none is used, for example 'x'"
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_segmentation_of_a_series_that_is_not_there_is_said(tmp_path: Path):
     series(tmp_path / "cohort/a", "one")
     write_segmentation(tmp_path / "references/x.dcm", series(tmp_path / "elsewhere", "two"), {1: LABELS})
     assert references(tmp_path) == {"a": None}
-    assert reasons(tmp_path) == ["no_case: 1 references have no case of their name or series, for example 'x'"]
+    assert reasons(tmp_path) == ["references without a case of their name: 1, nor of their series, for example 'x'"]
 
 
 def test_a_segmentation_that_cannot_be_read_to_its_end_is_a_reference_of_no_case(tmp_path: Path):
@@ -106,4 +106,4 @@ def test_a_segmentation_in_the_cohort_is_no_scan(tmp_path: Path):
     write_segmentation(tmp_path / "cohort/a/x.dcm", files, {1: LABELS})
     cases, (item,) = discover(tmp_path / "cohort", None)
     assert [len(case.image.files) for case in cases] == [6]
-    assert item.reason == "segmentation: a DICOM segmentation, not a scan"
+    assert item.reason == "a DICOM segmentation, not a scan"
