@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
+from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
 from tasks.infer import InferenceConfig
 from tasks.model import Model, load_network, read_model
@@ -35,6 +36,8 @@ class Night:
     masks: Path
     pool: str
     settings: Settings
+    state: Path
+    """Folder of what is remembered from run to run, beside Prefect's history."""
     started: datetime
 
 
@@ -61,6 +64,7 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
             masks=masks,
             pool=pool,
             settings=settings,
+            state=state_folder(),
             started=datetime.now(UTC),
         )
 
@@ -73,6 +77,7 @@ class Training:
     output: Path
     work: Path
     pool: str
+    state: Path
 
 
 @contextmanager
@@ -82,7 +87,7 @@ def open_training(dataset: Path, output: Path, settings: TrainSettings) -> Itera
     check_cohort(dataset)
     InferenceConfig(device=settings.training.device).resolved()
     with hold_folder(output), workspace(output) as work, open_pool(settings.run.pool) as pool:
-        yield Training(dataset=dataset, output=output, work=work, pool=pool)
+        yield Training(dataset=dataset, output=output, work=work, pool=pool, state=state_folder())
 
 
 def check_cohort(cohort: Path) -> None:

@@ -22,7 +22,7 @@ from tasks.scan.records import Case, Outcome, Scores
 def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings = Settings()) -> State[None]:  # noqa: B008
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
     with open_night(cohort, model, output, settings) as night:
-        intake = ingest(night.cohort, settings.references, night.output, night.pool)
+        intake = ingest(night.cohort, settings.references, night.output, night.pool, settings.ingest, night.state)
         outcomes = segment(intake.cases, night)
         return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
 

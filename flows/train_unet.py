@@ -19,7 +19,8 @@ def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSetti
     """Train a model on `dataset` and write it to `output`; segment and score the held-out fold, if there is one."""
     described = describe_dataset(dataset)
     with open_training(dataset, output, settings) as training:
-        intake = ingest(training.dataset, settings.run.references, training.output, training.pool)
+        run = settings.run
+        intake = ingest(training.dataset, run.references, training.output, training.pool, run.ingest, training.state)
         cases, held_out = hold_out(intake.cases, settings.folds, settings.fold)
         fingerprints = fingerprint(cases, described, training.pool)
         made = plan(fingerprints, described, settings.plan, settings.training.device)

@@ -19,6 +19,7 @@ from tasks.scan.records import Source
 from tasks.scan.slices import SAME_POSITION_MM
 
 Volume = list[SliceHeader]
+ReadHeader = Callable[[Path, str], SliceHeader]
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _NOT_SCANS = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a DICOM segmentation, not a scan",
@@ -26,13 +27,17 @@ _NOT_SCANS = {
 }
 
 
-def find_series(files: Iterable[Path], root: Path) -> tuple[list[Found], list[SetAside]]:
+def find_series(
+    files: Iterable[Path], root: Path, read: ReadHeader = read_slice_header
+) -> tuple[list[Found], list[SetAside]]:
     """One case for each volume among DICOM `files`, named by its folder below `root`, and what is no scan.
+
+    `read` gives the header of a file, as `read_slice_header` does: it may have read them all before, in parallel.
 
     A file that cannot be read belongs to the volume of its folder, which is then refused when its headers are checked;
     where the folder has none or several, such files are a case of their own.
     """
-    headers, broken, set_aside = _read(files)
+    headers, broken, set_aside = _read(files, read)
     by_series = _grouped(headers, lambda header: header.series or header.file.parent)
     volumes = [(volume, len(parts)) for parts in map(_split, by_series) for volume in parts]
     in_folder = Counter(_folder(volume) for volume, _ in volumes)
@@ -53,21 +58,23 @@ def find_series(files: Iterable[Path], root: Path) -> tuple[list[Found], list[Se
     return cases, set_aside
 
 
-def only_series(files: Sequence[Path], folder: Path) -> tuple[Found, list[SetAside]]:
+def only_series(
+    files: Sequence[Path], folder: Path, read: ReadHeader = read_slice_header
+) -> tuple[Found, list[SetAside]]:
     """The one volume among `files` as a case; all of them, to be refused, where they are several; `folder` if none."""
-    cases, set_aside = find_series(files, folder)
+    cases, set_aside = find_series(files, folder, read)
     together = tuple(sorted(file for case in cases for file in case.image.files)) or (folder,)
     case = cases[0] if len(cases) == 1 else Found(name="", image=Source(format="dicom", files=together))
     return replace(case, name=folder.name), set_aside
 
 
-def _read(files: Iterable[Path]) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
+def _read(files: Iterable[Path], read: ReadHeader) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
     """The headers of slices; files that cannot be read, by folder; and what is no scan."""
     headers, set_aside = [], []
     broken: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         try:
-            header = read_slice_header(file, file.name)
+            header = read(file, file.name)
         except UnreadableImage:
             broken[file if file.is_dir() else file.parent].append(file)
             continue

@@ -4,6 +4,10 @@ PipelineError
 ├── CaseError                 one case's data is wrong: never retried, always reported, the others go on
 │   ├── UnreadableImage       the file is truncated, corrupt, or not what its name says
 │   ├── UnsupportedImage      readable, but not one 3-D volume of scalar voxels
+│   ├── TooLarge              the header claims more voxels than a scan may have
+│   ├── DecompressionBomb     a small file that would unpack to something huge and nearly constant
+│   ├── StillBeingWritten     the file changed while the cohort was looked at
+│   ├── ChannelMismatch       a case has more channels than the model
 │   ├── UnusableGeometry      the header does not say where the voxels are
 │   ├── MissingSlice          a series has a gap
 │   ├── DuplicateSlice        a series has two slices at one position
@@ -69,6 +73,22 @@ class UnreadableImage(CaseError):
 
 class UnsupportedImage(CaseError):
     """The file is readable, but is not one 3-D volume of scalar voxels."""
+
+
+class TooLarge(CaseError):
+    """The header claims more voxels than a scan may have."""
+
+
+class DecompressionBomb(CaseError):
+    """A small file that would unpack to something huge, and nearly constant: no scan does."""
+
+
+class StillBeingWritten(CaseError):
+    """The size or time of a file changed while the cohort was looked at."""
+
+
+class ChannelMismatch(CaseError):
+    """A case has more channels than the model takes."""
 
 
 class UnusableGeometry(CaseError):

@@ -94,8 +94,8 @@ def read_labels(source: Source, grid: Geometry, case: str) -> NDArray[np.uint16]
     Raises:
         CaseError: as `read_header`; GridMismatch; UnknownLabel for a value that is not 0, 1, … 65535.
     """
+    _check_same_grid(read_geometry(source, case), grid, case)  # before its voxels are read: they may claim any size
     voxels, geometry = _read(source, case)
-    _check_same_grid(geometry, grid, case)
     with np.errstate(invalid="ignore"):
         labels = np.rint(voxels)
         wrong = ~((np.abs(voxels - labels) <= LABEL_TOLERANCE) & (labels >= 0) & (labels <= 65535))
