@@ -40,7 +40,7 @@ def main() -> None:
     with open_pool(PoolConfig(workers=arguments.workers)) as pool:
         for title in ("first look", "second look, nothing changed"):
             start = time.perf_counter()
-            intake = find_cases(cohort, None, None, pool, IngestConfig(), folder / "state")
+            intake = find_cases(cohort, None, None, IngestConfig(), pool, folder / "state")
             seconds = time.perf_counter() - start
             good = sum(outcome.problem is None for outcome in intake.cases)
             print(f"{title}: {seconds:.1f} s, {arguments.files / seconds:.0f} files/s, {good} cases without a problem")

@@ -20,7 +20,7 @@ def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSetti
     described = describe_dataset(dataset)
     with open_training(dataset, output, settings) as training:
         run = settings.run
-        intake = ingest(training.dataset, run.references, training.output, training.pool, run.ingest, training.state)
+        intake = ingest(training.dataset, run.references, training.output, run.ingest, training.pool, training.state)
         cases, held_out = hold_out(intake.cases, settings.folds, settings.fold)
         fingerprints = fingerprint(cases, described, training.pool)
         made = plan(fingerprints, described, settings.plan, settings.training.device)

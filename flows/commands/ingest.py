@@ -21,7 +21,7 @@ def execute(arguments: Namespace) -> int:
     check_cohort(arguments.cohort)
     cohort = arguments.cohort.resolve()
     with open_pool(settings.pool) as pool:
-        intake = find_cases(cohort, settings.references, None, pool, settings.ingest, state_folder())
+        intake = find_cases(cohort, settings.references, None, settings.ingest, pool, state_folder())
     for line in intake_lines(intake):
         print(line)
     if arguments.output:

@@ -51,7 +51,7 @@ def glance(file: Path) -> Glance:
     """
     name = suffix(file)
     if file.exists() and not file.is_file() and not file.is_dir():
-        return Glance(format="nifti", aside="a pipe, socket or device")
+        return Glance(format="nifti", aside="neither file nor folder")
     if not file.is_dir() and name not in NIFTI + ITK + DICOM and (aside := _not_a_scan(file)):
         return Glance(format="nifti", aside=aside)
     if name in ITK:

@@ -34,7 +34,7 @@ class Intake:
 
 
 def find_cases(
-    cohort: Path, references: Path | None, output: Path | None, pool: str, config: IngestConfig, state: Path
+    cohort: Path, references: Path | None, output: Path | None, config: IngestConfig, pool: str, state: Path
 ) -> Intake:
     """Every case of `cohort`, its headers read in parallel. Raises EmptyCohort when there is none.
 
@@ -61,9 +61,9 @@ def find_cases(
 
 
 @task(name="ingest")
-def ingest(cohort: Path, references: Path | None, output: Path, pool: str, config: IngestConfig, state: Path) -> Intake:
+def ingest(cohort: Path, references: Path | None, output: Path, config: IngestConfig, pool: str, state: Path) -> Intake:
     """Every case of `cohort` outside of `output`, its headers read in parallel."""
-    intake = find_cases(cohort, references, output, pool, config, state)
+    intake = find_cases(cohort, references, output, config, pool, state)
     logged("ingest", list(intake.cases))
     for code, count in Counter(item.code for item in intake.set_aside).items():
         get_run_logger().info("ingest: %d files set aside: %s", count, code)

@@ -31,7 +31,7 @@ def cohort(tmp_path: Path) -> Path:
 
 
 def look(cohort: Path, pool: str) -> Intake:
-    return find_cases(cohort, None, None, pool, AT_ONCE, cohort.parent / "state")
+    return find_cases(cohort, None, None, AT_ONCE, pool, cohort.parent / "state")
 
 
 def entries(cohort: Path) -> dict[str, object]:
