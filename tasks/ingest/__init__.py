@@ -3,12 +3,14 @@
 from tasks.ingest.discover import discover, ingest_case
 from tasks.ingest.found import Found, IngestConfig, SetAside
 from tasks.ingest.ingest import Intake, find_cases, ingest
+from tasks.ingest.layouts import Search
 from tasks.ingest.references import with_segmentations
 
 __all__ = [
     "Found",
     "IngestConfig",
     "Intake",
+    "Search",
     "SetAside",
     "discover",
     "find_cases",

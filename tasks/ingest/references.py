@@ -42,15 +42,15 @@ def match_by_series(cases: Sequence[Found], references: dict[str, Source]) -> tu
 
 def say_unused(names: set[str], several: set[str], folder: Path) -> list[SetAside]:
     """One line for each reason for which references are of no use to any case."""
-    said = (
-        (names & several, "several references of one series: {} DICOM segmentations, of which none is used"),
-        (names - several, "references without a case of their name: {}, nor of their series"),
-    )
-    return [
-        SetAside(path=folder, reason=f"{words.format(len(group))}, for example '{min(group)}'")
-        for group, words in said
-        if group
-    ]
+    ambiguous, alone = sorted(names & several), sorted(names - several)
+    set_aside = []
+    if ambiguous:
+        reason = f"several references of one series: {len(ambiguous)} DICOM segmentations, for example '{ambiguous[0]}'"
+        set_aside.append(SetAside(path=folder, reason=reason))
+    if alone:
+        reason = f"references without a case of their name: {len(alone)}, nor of their series, for example '{alone[0]}'"
+        set_aside.append(SetAside(path=folder, reason=reason))
+    return set_aside
 
 
 def _made_on(reference: Source, name: str) -> Referenced | None:

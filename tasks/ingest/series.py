@@ -20,6 +20,7 @@ from tasks.scan.records import Source
 from tasks.scan.slices import SAME_POSITION_MM
 
 Volume = list[Frame]
+ReadFrames = Callable[[Path, str], Sequence[Frame]]
 SEGMENTATION = "a DICOM segmentation, not a scan"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _IMAGES = ("Image Storage", "US Volume Storage", "Parametric Map Storage")
@@ -34,9 +35,11 @@ _KINDS: tuple[Callable[[Frame], Hashable], ...] = (
 
 
 def find_series(
-    files: Iterable[Path], root: Path, read: Callable[[Path, str], Sequence[Frame]] = read_frames
+    files: Iterable[Path], root: Path, read: ReadFrames = read_frames
 ) -> tuple[list[Found], list[SetAside]]:
     """One case for each volume among DICOM `files`, named by its folder below `root`, and what is no scan.
+
+    `read` gives the frames of a file, as `read_frames` does: it may have read them all before, in parallel.
 
     A file that cannot be read belongs to the volume of its folder, which is then refused when its headers are checked;
     where the folder has none or several, such files are a case of their own.
@@ -68,9 +71,9 @@ def shear_tilted(found: Found) -> Found:
     return replace(found, image=replace(found.image, format="sheared"))
 
 
-def only_series(files: Sequence[Path], folder: Path) -> tuple[Found, list[SetAside]]:
+def only_series(files: Sequence[Path], folder: Path, read: ReadFrames = read_frames) -> tuple[Found, list[SetAside]]:
     """The one volume among `files` as a case; all of them, to be refused, where they are several; `folder` if none."""
-    cases, set_aside = find_series(files, folder)
+    cases, set_aside = find_series(files, folder, read)
     together = tuple(sorted({file for case in cases for file in case.image.files})) or (folder,)
     case = cases[0] if len(cases) == 1 else Found(name="", image=Source(format="dicom", files=together))
     return replace(case, name=folder.name), set_aside
@@ -83,9 +86,7 @@ def _source(volume: Volume, unreadable: Sequence[Path]) -> Source:
     return replace(image, files=(*image.files, *unreadable), frames=frames)
 
 
-def _read(
-    files: Iterable[Path], read: Callable[[Path, str], Sequence[Frame]]
-) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
+def _read(files: Iterable[Path], read: ReadFrames) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
     """The frames of scans; files that cannot be read, by folder; and what is no scan."""
     frames: Volume = []
     set_aside: list[SetAside] = []

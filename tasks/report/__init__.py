@@ -1,8 +1,19 @@
 """What analysts open in the morning: three tables, a page, and the record of the run."""
 
+from tasks.report.intake import intake_lines, write_intake
 from tasks.report.page import write_page
 from tasks.report.provenance import read_run, verify_output
 from tasks.report.report import Report, report
 from tasks.report.tables import write_metrics, write_tables
 
-__all__ = ["Report", "read_run", "report", "verify_output", "write_metrics", "write_page", "write_tables"]
+__all__ = [
+    "Report",
+    "intake_lines",
+    "read_run",
+    "report",
+    "verify_output",
+    "write_intake",
+    "write_metrics",
+    "write_page",
+    "write_tables",
+]

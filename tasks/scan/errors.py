@@ -10,6 +10,10 @@ PipelineError
 │   ├── TimeSeries            a DICOM series of several volumes at the same positions
 │   ├── MixedOrientations     the slices of a series are not parallel
 │   ├── GantryTilt            the slices of a series are not stacked at right angles
+│   ├── TooLarge              the header claims more voxels than a scan may have
+│   ├── DecompressionBomb     a small file that would unpack to something huge and nearly constant
+│   ├── StillBeingWritten     the file changed while the cohort was looked at
+│   ├── ChannelMismatch       a case has more channels than the model
 │   ├── UnusableGeometry      the header does not say where the voxels are
 │   ├── MissingSlice          a series has a gap
 │   ├── DuplicateSlice        a series has two slices at one position
@@ -103,6 +107,22 @@ class MixedOrientations(CaseError):
 
 class GantryTilt(CaseError):
     """The slices of a DICOM series are stacked along a line that is not at right angles to them."""
+
+
+class TooLarge(CaseError):
+    """The header claims more voxels than a scan may have."""
+
+
+class DecompressionBomb(CaseError):
+    """A small file that would unpack to something huge, and nearly constant: no scan does."""
+
+
+class StillBeingWritten(CaseError):
+    """The size or time of a file changed while the cohort was looked at."""
+
+
+class ChannelMismatch(CaseError):
+    """A case has more channels than the model takes."""
 
 
 class UnusableGeometry(CaseError):

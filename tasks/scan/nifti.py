@@ -21,7 +21,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from tasks.scan.errors import UnreadableImage, UnsupportedImage, UnusableGeometry
+from tasks.scan.errors import DecompressionBomb, UnreadableImage, UnsupportedImage, UnusableGeometry
 from tasks.scan.files import write_whole
 from tasks.scan.geometry import as_affine, grid_distance_mm
 from tasks.scan.reading import Header, reading, shown
@@ -29,6 +29,9 @@ from tasks.scan.records import Affine, Geometry, Shape, Source
 
 FORM_DISTANCE_MM = 1.0
 """sform and qform that put a corner further apart than this are worth a warning."""
+
+MOST_TRAILING_BLOCKS = 64
+"""Megabytes that may follow the voxels before the file is refused."""
 
 _HEADERS = {348: Nifti1Header, 540: Nifti2Header}
 _MAGIC = (b"n+1", b"ni1", b"n+2", b"ni2")
@@ -82,15 +85,14 @@ def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometr
     """All voxels (scaled, in the stored order) and the grid. Every byte is read, so that gzip's checksum is checked.
 
     Raises:
-        UnreadableImage, UnsupportedImage, UnusableGeometry
+        UnreadableImage, UnsupportedImage, UnusableGeometry, DecompressionBomb
     """
     geometry = read_header(source, case).geometry
     header = _raw_header(source.files[0], case)
     file = source.files[-1]
     with reading(file, case), _open(file) as stream, np.errstate(over="ignore"):
         voxels = np.asarray(ArrayProxy(stream, header, mmap=False), dtype=np.float32)
-        while stream.read(1 << 20):
-            pass
+        _drain(stream, case)
         return voxels.reshape(geometry.shape), geometry
 
 
@@ -122,6 +124,19 @@ def _open(file: Path) -> Iterator[BinaryIO]:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
         yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+
+
+def _drain(stream: BinaryIO, case: str) -> None:
+    """Reads on to the end. Raises DecompressionBomb if that is further from the voxels than anything NIfTI allows."""
+    for _ in range(MOST_TRAILING_BLOCKS):
+        if not stream.read(1 << 20):
+            return
+    raise DecompressionBomb(
+        case,
+        found=f"the file goes on for more than {MOST_TRAILING_BLOCKS} MB after its last voxel",
+        needed="a file that ends with its voxels",
+        remedy="look at where the file comes from, and copy or convert it again",
+    )
 
 
 def _raw_header(file: Path, case: str) -> Nifti1Header:

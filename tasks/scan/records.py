@@ -6,7 +6,7 @@ record before it, so whatever a later stage needs to undo a step is at hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -71,6 +71,8 @@ class Case:
     geometry: Geometry
     reference: Source | None = None
     warnings: tuple[str, ...] = ()
+    groups: dict[str, str] = field(default_factory=dict)
+    """What the manifest or layout says beside: subject, session, site, scanner …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

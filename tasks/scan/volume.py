@@ -100,8 +100,8 @@ def read_labels(source: Source, grid: Geometry, case: str, image: Source | None 
     """
     if segmentation.is_segmentation(source, case):
         return np.ascontiguousarray(to_canonical(segmentation.read_stored_labels(source, grid, image, case), grid))
+    _check_same_grid(read_geometry(source, case), grid, case)  # before its voxels are read: they may claim any size
     voxels, geometry = _read(source, case)
-    _check_same_grid(geometry, grid, case)
     with np.errstate(invalid="ignore"):
         labels = np.rint(voxels)
         wrong = ~((np.abs(voxels - labels) <= LABEL_TOLERANCE) & (labels >= 0) & (labels <= 65535))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest import Search, discover, ingest_case
 from tasks.scan.errors import EmptyCohort, MissingSlice, UnknownSetting, UnreadableImage
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 
@@ -75,7 +75,7 @@ def test_other_files_are_set_aside_with_a_reason(tmp_path: Path):
         "notes.txt": "no format of a scan",
         "scans.zip": "an archive: unpack it to have its scans segmented",
         "nothing": "empty",
-        "gone": "a link that leads nowhere, or no file",
+        "gone": "a link that leads nowhere",
     }
 
 
@@ -136,7 +136,7 @@ def test_references_and_outputs_inside_the_cohort_are_no_cases(tmp_path: Path):
     write_nifti(tmp_path / "a.nii.gz", VOXELS)
     write_nifti(tmp_path / "references" / "a.nii.gz", VOXELS)
     write_nifti(tmp_path / "out" / "segmentations" / "a.nii.gz", VOXELS)
-    cases, _ = discover(tmp_path, tmp_path / "references", excluded=[tmp_path / "out"])
+    cases, _ = discover(tmp_path, tmp_path / "references", Search(excluded=(tmp_path / "out",)))
     assert [case.name for case in cases] == ["a"]
     assert cases[0].reference is not None
 

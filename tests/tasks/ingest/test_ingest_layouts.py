@@ -78,7 +78,7 @@ def test_names_in_a_manifest_are_made_safe_and_unique(tmp_path: Path):
     assert len({case.name for case in cases}) == 3
 
 
-@pytest.mark.parametrize("header", ["case;image", "case,picture", "name,image", "case,image,label", ""])
+@pytest.mark.parametrize("header", ["case;image", "case,picture", "name,image", "case,image,refrence", ""])
 def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, header: str):
     with pytest.raises(UnknownSetting, match="needed: case,image"):
         manifest(tmp_path, header, "C07,1.nii.gz")

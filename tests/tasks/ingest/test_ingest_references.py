@@ -55,9 +55,7 @@ def test_two_segmentations_of_one_series_are_used_by_no_case_and_said(tmp_path: 
     for name in ("x.dcm", "y.dcm"):
         write_segmentation(tmp_path / "references" / name, files, {1: LABELS})
     assert references(tmp_path) == {"a": None}
-    assert reasons(tmp_path) == [
-        "several references of one series: 2 DICOM segmentations, of which none is used, for example 'x'"
-    ]
+    assert reasons(tmp_path) == ["several references of one series: 2 DICOM segmentations, for example 'x'"]
 
 
 def test_a_segmentation_of_a_series_that_is_not_there_is_said(tmp_path: Path):
