@@ -65,9 +65,8 @@ def test_each_echo_of_an_object_has_its_row_and_its_mask(night: Path):
 def test_the_mask_of_a_tilted_series_lies_on_the_upright_grid_and_its_row_says_so(night: Path):
     row = rows(night).loc["tilted"]
     assert row["status"] == "segmented"
-    assert row["flags"] == (
-        "gantry tilt of 14.0° sheared out: the mask lies on the upright grid, not on the scan's slices"
-    )
+    said = "gantry tilt of 14.0° sheared out: the mask lies on the upright grid, not on the scan's slices"
+    assert said in row["flags"]
     assert row["shape"] == "12x14x8"
     mask = nibabel.load(night / "segmentations" / "tilted.nii.gz")
     assert mask.shape == (12, 14, 8)
