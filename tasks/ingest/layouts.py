@@ -19,6 +19,7 @@ from tasks.scan.records import Source
 
 Finding = tuple[list[Found], list[SetAside]]
 OUTSIDE = "read through a link that leads out of the cohort"
+_NO_IMAGE = ("dicom_object_without_an_image", "no_image")
 _COLUMNS = ("case", "image", "reference")
 
 
@@ -64,6 +65,7 @@ def find_in_folder(folder: Path, search: Search) -> Finding:
     ]
     dicom = [file for file, look in scans.items() if look.format == "dicom"]
     series, objects = find_series(dicom, folder, _Headers(seen).read)
+    series = [_with_doubt(case, objects) for case in series]
     found = [_with_warning(case, walk.outside) for case in cases + series]
     return found, [item for item in set_aside if item.path not in parts] + objects
 
@@ -154,6 +156,18 @@ def _may_enter(entry: Path, walk: _Walk) -> bool:
 def _with_warning(case: Found, outside: Sequence[Path]) -> Found:
     led = any(file.is_relative_to(link) for link in outside for file in case.image.files)
     return replace(case, warnings=(*case.warnings, OUTSIDE)) if led else case
+
+
+def _with_doubt(case: Found, objects: Sequence[SetAside]) -> Found:
+    """The series with a warning if DICOM objects without an image lie among its slices: damage may have made one so."""
+    folders = {file.parent for file in case.image.files}
+    doubtful = [item for item in objects if item.code in _NO_IMAGE and item.path.parent in folders]
+    if not doubtful:
+        return case
+    warning = (
+        f"{len(doubtful)} DICOM files without an image lie beside this series; they may be slices that are damaged"
+    )
+    return replace(case, warnings=(*case.warnings, warning))
 
 
 def _image_of(row: dict[str, str], folder: Path) -> Path:

@@ -27,7 +27,7 @@ def data_file(header: Path) -> Path | None:
     with header.open("rb") as stream:
         match = _DATA_FILE.search(stream.read(1 << 16).split(b"\n\n")[0])
     name = match.group(1).decode(errors="replace") if match else "LOCAL"
-    return None if name.upper().startswith(("LOCAL", "LIST")) or "%" in name else header.parent / name
+    return None if name.upper() == "LOCAL" or name.upper().startswith("LIST") or "%" in name else header.parent / name
 
 
 def read_header(source: Source, case: str) -> Header:

@@ -34,7 +34,7 @@ MOST_TRAILING_BLOCKS = 64
 """Megabytes that may follow the voxels before the file is refused."""
 
 _HEADERS = {348: Nifti1Header, 540: Nifti2Header}
-_MAGIC = (b"n+1", b"ni1", b"n+2", b"ni2")
+_MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # the spatial codes of xyzt_units; anything else is taken as mm
 _GEOMETRY_FIELDS = (
     "pixdim",
@@ -147,7 +147,7 @@ def _raw_header(file: Path, case: str) -> Nifti1Header:
         if size is None or len(content) < size:
             raise _not_nifti(file, case)
         header = _HEADERS[size](content[:size], check=False)
-        if bytes(header["magic"])[:3] not in _MAGIC:
+        if bytes(header["magic"]) not in _MAGIC:
             raise _not_nifti(file, case)
         return _as_the_standard_reads(header)
 

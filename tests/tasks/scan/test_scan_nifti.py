@@ -189,7 +189,23 @@ def test_doubles_too_large_for_float32_are_refused(tmp_path: Path):
 
 
 def test_an_away_file_system_is_no_fault_of_the_case(tmp_path: Path):
-    file = tmp_path / ("a" * 300 + ".nii")  # the name is too long for the file system: an OSError of its own
-    with pytest.raises(OSError, match="too long") as caught:
+    file = tmp_path / "a.nii"
+    file.symlink_to("/proc/self/mem")  # what lies at address 0 cannot be read: an input/output error, as of a lost share
+    with pytest.raises(OSError, match="Input/output error") as caught:
         read_header(source(file), "a")
     assert not isinstance(caught.value, CaseError)
+
+
+@pytest.mark.parametrize("tail", [b"\x1b", b" ", b"1"])
+def test_a_damaged_magic_is_no_nifti(tmp_path: Path, tail: bytes):
+    file = write_nifti(tmp_path / "a.nii", VOXELS)
+    content = bytearray(file.read_bytes())
+    content[347:348] = tail
+    file.write_bytes(content)
+    with pytest.raises(UnreadableImage, match="does not begin with a NIfTI header"):
+        read_header(source(file), "a")
+
+
+def test_a_name_too_long_for_the_file_system_is_a_fault_of_the_case(tmp_path: Path):
+    with pytest.raises(UnreadableImage, match="named by a damaged header"):
+        read_header(source(tmp_path / ("a" * 300 + ".nii")), "a")
