@@ -7,6 +7,7 @@ import time
 
 import pandas as pd
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.command_line import main, parser
 from tests.enhanced import write_segmentation
@@ -19,6 +20,12 @@ COMMANDS = ("demo", "ingest", "train", "run", "evaluate", "explain", "verify", "
 
 def code_of(*argv: object) -> int:
     return main([str(argument) for argument in argv])
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory):
+    with temporary_settings({PREFECT_HOME: tmp_path_factory.mktemp("home")}):
+        yield
 
 
 @pytest.fixture
@@ -63,6 +70,17 @@ def test_ingest_has_a_line_for_every_case_and_every_file_set_aside(cohort, capsy
     assert "bad   unreadable_image: " in printed
     assert "set aside: " in printed
     assert "2 cases, 1 with a problem" in printed
+
+
+def test_ingest_writes_its_table(cohort, tmp_path):
+    assert code_of("ingest", cohort, "--workers", 1, "--output", tmp_path / "table.csv") == 1
+    table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert table["status"].tolist() == ["quarantined", "found", "set_aside"]
+
+
+def test_a_table_that_cannot_be_written_is_named(cohort, tmp_path, capsys):
+    assert code_of("ingest", cohort, "--workers", 1, "--output", tmp_path / "gone" / "table.csv") == 2
+    assert "UnwritableOutput" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,9 @@ def test_doubles_too_large_for_float32_are_refused(tmp_path: Path):
 
 def test_an_away_file_system_is_no_fault_of_the_case(tmp_path: Path):
     file = tmp_path / "a.nii"
-    file.symlink_to("/proc/self/mem")  # what lies at address 0 cannot be read: an input/output error, as of a lost share
+    file.symlink_to(
+        "/proc/self/mem"
+    )  # what lies at address 0 cannot be read: an input/output error, as of a lost share
     with pytest.raises(OSError, match="Input/output error") as caught:
         read_header(source(file), "a")
     assert not isinstance(caught.value, CaseError)
