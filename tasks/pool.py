@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import dask
@@ -32,6 +33,10 @@ CASE_SECONDS = 1800.0
 CONNECT_SECONDS = 30
 RESTART_SECONDS = 30
 """How long to wait for a restarted worker to come back; the others work on without it if it does not."""
+FETCH_SECONDS = 60
+"""How long to wait for the result of a case that has ended."""
+UP_SECONDS = 1.0
+"""How long a new process waits before its first case; the nanny looks for it every 0.05 s."""
 CHUNK = 50
 """Small cases that travel together: a future costs about 2 ms, which is more than reading a header does."""
 
@@ -76,11 +81,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
             memory_limit=memory,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # None means port 8787, of which a machine has one, on every interface
-            preload=["tasks.pool"],  # a worker that has come back is ready: imports do not count as a case's time
-            env={
-                "PREFECT_PLUGINS_ENABLED": "false",  # they start an event loop, and a worker already runs one
-                "DASK_LOGGING__DISTRIBUTED": "warning",
-            },
+            env={"PREFECT_PLUGINS_ENABLED": "false"},  # they start an event loop, and a worker already runs one
         ) as cluster,
     ):
         yield cluster.scheduler_address
@@ -129,11 +130,8 @@ def map_small_cases(
         for first in range(0, len(cases), CHUNK)
     ]
     results: list[Outcome[B]] = []
-    for chunk, done in zip(
-        chunks,
-        map_cases(pool, stage, _attempt_each, chunks, stage, function, arguments, seconds=seconds),
-        strict=True,
-    ):
+    tried = map_cases(pool, stage, _attempt_each, chunks, stage, function, arguments, seconds=seconds)
+    for chunk, done in zip(chunks, tried, strict=True):
         if done.value is not None:
             results += done.value
         else:
@@ -166,12 +164,17 @@ def _run_window(
             return
         for future in _finished(running):
             index, _ = running.pop(future)
-            yield index, _collect(future, work.stage, cases[index])
-            future.release()
+            try:
+                yield index, _collect(future, work.stage, cases[index])
+                future.release()
+            except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
+                running[future] = (index, time.monotonic())
+                _check_workers(client)
         late = _overdue(running, work.seconds)
         if late is not None:
             index, _ = running.pop(late)
             _restart_worker_of(client, late)
+            _check_workers(client)
             error = CaseTimedOut(
                 cases[index].name,
                 f"stage {work.stage} took more than {work.seconds:.0f} s",
@@ -188,6 +191,14 @@ def _finished(running: dict[Future[Any], tuple[int, float]]) -> list[Future[Any]
         return list(wait(list(running), timeout=1.0, return_when="FIRST_COMPLETED").done)
     except TimeoutError:
         return []
+
+
+def _check_workers(client: Client) -> None:
+    """Raises ServiceUnavailable when no worker is left, and none comes back: nothing would ever end."""
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as error:
+        raise ServiceUnavailable("all worker processes of the pool are gone; start the run again") from error
 
 
 def _overdue(running: dict[Future[Any], tuple[int, float]], seconds: float) -> Future[Any] | None:
@@ -207,7 +218,7 @@ def _restart_worker_of(client: Client, future: Future[Any]) -> None:
 def _collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
     """The outcome that `future` holds, or that its case killed its workers."""
     try:
-        result: Outcome[Any] = future.result()
+        result: Outcome[Any] = future.result(timeout=FETCH_SECONDS)
     except KilledWorker:
         error = WorkerDied(
             case.name,
@@ -224,6 +235,7 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
 
     An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
     """
+    _settle_in()
     start = time.monotonic()
     try:
         try:
@@ -238,6 +250,12 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb)
     return replace(result, costs=(*result.costs, cost))
+
+
+@cache
+def _settle_in() -> None:
+    """Waits, once in the life of a process: one that dies before Dask's nanny saw it up is never started again."""
+    time.sleep(UP_SECONDS)
 
 
 def _attempt_each(

@@ -24,10 +24,8 @@ def data_file(header: Path) -> Path | None:
     Raises:
         OSError: the header cannot be read.
     """
-    with header.open("rb") as stream:
-        match = _DATA_FILE.search(stream.read(1 << 16).split(b"\n\n")[0])
-    name = match.group(1).decode(errors="replace") if match else "LOCAL"
-    return None if name.upper() == "LOCAL" or name.upper().startswith("LIST") or "%" in name else header.parent / name
+    name = _data_name(header)
+    return None if name.upper() == "LOCAL" or _is_several(name) else header.parent / name
 
 
 def read_header(source: Source, case: str) -> Header:
@@ -77,7 +75,8 @@ def _open(source: Source, case: str) -> SimpleITK.ImageFileReader:
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(file)
         reader.ReadImageInformation()
-        if file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None:
+        detached = file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None
+        if detached or _is_several(_data_name(file)):  # MetaIO corrupts memory over a name that it cannot open
             raise _unsupported(case, "a header whose voxels are in several files, or nowhere")
         return reader
 
@@ -90,6 +89,17 @@ def _is_nowhere(reader: SimpleITK.ImageFileReader) -> bool:
     is_nrrd = reader.HasMetaDataKey("ITK_InputFilterName") and "Nrrd" in reader.GetMetaData("ITK_InputFilterName")
     space = reader.GetMetaData("NRRD_space") if reader.HasMetaDataKey("NRRD_space") else ""
     return is_nrrd and reader.GetDimension() == 3 and not space.startswith("left-posterior-superior")
+
+
+def _data_name(header: Path) -> str:
+    """The file with the voxels, or the pattern of several, as the header says it; LOCAL where it says nothing."""
+    with header.open("rb") as stream:
+        match = _DATA_FILE.search(stream.read(1 << 16).split(b"\n\n")[0])
+    return match.group(1).decode(errors="replace") if match else "LOCAL"
+
+
+def _is_several(name: str) -> bool:
+    return name.upper().startswith("LIST") or "%" in name
 
 
 def _unsupported(case: str, found: str) -> UnsupportedImage:

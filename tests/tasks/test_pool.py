@@ -65,7 +65,7 @@ def test_a_case_that_kills_its_worker_takes_no_other_with_it(pool):
 
 
 def test_a_case_that_hangs_is_ended_and_the_others_go_on(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "CASE_SECONDS", 2.0)
+    monkeypatch.setattr(pool_module, "CASE_SECONDS", 10.0)
     results = map_cases(pool, "read", poison.hang_at_two, numbers(5))
     assert [result.value for result in results] == [0, 1, None, 3, 4]
     assert results[2].problem.reason == "case_timed_out"
@@ -133,3 +133,10 @@ def test_pools_beside_each_other_listen_on_loopback_alone(pool):
 def test_a_negative_number_of_workers_is_refused():
     with pytest.raises(ValueError, match="workers must be 0"):
         PoolConfig(workers=-1)
+
+
+def test_a_worker_that_dies_at_once_each_time_comes_back(pool):
+    """Deaths in a row, each the first work of a new process: Dask's nanny forgets one that it never saw alive."""
+    for _ in range(2):
+        results = map_cases(pool, "infer", poison.die_at_three, numbers(5))
+        assert [result.value for result in results] == [0, 1, 2, None, 4]

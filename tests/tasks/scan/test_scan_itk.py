@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,13 @@ def test_what_is_not_one_volume_of_numbers_is_refused(tmp_path: Path, image: Sim
     SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
     with pytest.raises(UnsupportedImage, match=found):
         read_header(Source(format="itk", files=(tmp_path / "a.mha",)), "a")
+
+
+@pytest.mark.parametrize("name", ["LOCAL\udcd0%", "slice%03d.raw 1 6 1", "LIST"])
+def test_a_meta_image_whose_voxels_are_elsewhere_never_reaches_simpleitk(tmp_path: Path, name: str):
+    file = tmp_path / "a.mha"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.ones((3, 4, 5), np.int16)), file)
+    content = file.read_bytes().replace(b"ElementDataFile = LOCAL", b"ElementDataFile = " + os.fsencode(name))
+    file.write_bytes(content)
+    with pytest.raises((UnreadableImage, UnsupportedImage)):
+        read_header(Source(format="itk", files=(file,)), "a")
