@@ -61,7 +61,9 @@ def _add_demo(commands: Commands) -> None:
 def _add_ingest(commands: Commands) -> None:
     ingest = _add(commands, "ingest", "what would be segmented: one line a case, with geometry, warnings and reasons")
     _cohort(ingest)
+    ingest.add_argument("--output", type=Path, metavar="CSV", help="write the table there too")
     _pool(ingest)
+    _settings(ingest)
 
 
 def _add_train(commands: Commands) -> None:

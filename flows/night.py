@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
+from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
 from tasks.infer import InferenceConfig, Weights
 from tasks.model import DESCRIPTION, Model, load_networks, read_model
@@ -36,6 +37,8 @@ class Night:
     masks: Path
     pool: str
     settings: Settings
+    state: Path
+    """Folder of what is remembered from run to run, beside Prefect's history."""
     started: datetime
 
 
@@ -68,6 +71,7 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
             masks=masks,
             pool=pool,
             settings=settings,
+            state=state_folder(),
             started=datetime.now(UTC),
         )
 
@@ -86,6 +90,7 @@ class Training:
     work: Path
     checkpoints: Path
     pool: str
+    state: Path
 
 
 @contextmanager
@@ -96,7 +101,9 @@ def open_training(dataset: Path, output: Path, settings: TrainSettings) -> Itera
     InferenceConfig(device=settings.training.device).resolved()
     with hold_folder(output), workspace(output) as work, open_pool(settings.run.pool) as pool:
         checkpoints = open_checkpoints(output, resume=settings.resume)
-        yield Training(dataset=dataset, output=output, work=work, checkpoints=checkpoints, pool=pool)
+        yield Training(
+            dataset=dataset, output=output, work=work, checkpoints=checkpoints, pool=pool, state=state_folder()
+        )
 
 
 def open_checkpoints(output: Path, *, resume: bool) -> Path:

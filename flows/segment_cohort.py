@@ -22,7 +22,7 @@ from tasks.scan.records import Case, Outcome, Scores
 def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings = Settings()) -> State[None]:  # noqa: B008
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
     with open_night(cohort, model, output, settings) as night:
-        intake = ingest(night.cohort, settings.references, night.output, night.pool)
+        intake = ingest(night.cohort, settings.references, night.output, settings.ingest, night.pool, night.state)
         outcomes = segment(intake.cases, night)
         return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
 
@@ -31,7 +31,7 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
     """What became of each of `cases`: stage after stage, a shard at a time."""
     outcomes: list[Outcome[Scores]] = []
     for shard in shards(cases, night.settings.shard):
-        prepared = preprocess(shard, night.model.plan, night.work, night.pool)
+        prepared = preprocess(shard, night.model, night.work, night.pool)
         predicted = infer(prepared, night.model, night.weights, night.settings.inference, night.work)
         segmented = postprocess(predicted, night.model, night.masks, night.pool)
         outcomes += evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.evaluate import EvaluationConfig
 from tasks.infer import InferenceConfig
+from tasks.ingest import IngestConfig
 from tasks.pool import PoolConfig
 from tasks.scan.errors import UnknownSetting
 from tasks.scan.records import FORBID_UNKNOWN
@@ -30,6 +31,7 @@ class Settings:
     """Folder with one label map a case; None: those that the cohort itself names."""
     shard: int = 50
     """Cases that pass through the stages together; one Prefect task a stage and shard."""
+    ingest: IngestConfig = field(default_factory=IngestConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)

@@ -30,7 +30,8 @@ def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSetti
     """Train a model on `dataset` and write it to `output`; segment and score the cases that were held out, if any."""
     described = describe_dataset(dataset)
     with open_training(dataset, output, settings) as training:
-        intake = ingest(training.dataset, settings.run.references, training.output, training.pool)
+        run = settings.run
+        intake = ingest(training.dataset, run.references, training.output, run.ingest, training.pool, training.state)
         splits = split_cases(intake.cases, settings.folds, settings.fold)
         fingerprints = fingerprint(involved(intake.cases, splits), described, training.pool)
         made = plan(fingerprints, splits, described, settings.plan, settings.training.device, training.checkpoints)

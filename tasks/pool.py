@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import dask
@@ -32,6 +33,12 @@ CASE_SECONDS = 1800.0
 CONNECT_SECONDS = 30
 RESTART_SECONDS = 30
 """How long to wait for a restarted worker to come back; the others work on without it if it does not."""
+FETCH_SECONDS = 60
+"""How long to wait for the result of a case that has ended."""
+UP_SECONDS = 1.0
+"""How long a new process waits before its first case; the nanny looks for it every 0.05 s."""
+CHUNK = 50
+"""Small cases that travel together: a future costs about 2 ms, which is more than reading a header does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,25 +88,69 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
 
 
 def map_cases(
-    pool: str, stage: str, function: Callable[..., B], cases: Sequence[Outcome[Any]], *arguments: Any
+    pool: str,
+    stage: str,
+    function: Callable[..., B],
+    cases: Sequence[Outcome[Any]],
+    *arguments: Any,
+    seconds: float | None = None,
 ) -> list[Outcome[B]]:
     """`function(value, *arguments)` of every case that has a value, in the pool, in the order of `cases`.
 
-    A case that fails, kills its worker or hangs becomes an outcome with its problem; one that failed before passes by.
+    A case that fails, kills its worker or takes more than `seconds` (None: `CASE_SECONDS`) becomes an outcome with its
+    problem; one that failed before passes by.
     """
     results: list[Outcome[B]] = [replace(outcome, value=None) for outcome in cases]
     waiting = [index for index, outcome in enumerate(cases) if outcome.value is not None]
     if not waiting:
         return results
+    work = _Work(stage=stage, function=function, arguments=arguments, seconds=seconds or CASE_SECONDS)
     with Client(pool, timeout=CONNECT_SECONDS) as client, progress_bar(stage, len(waiting)) as bar:
-        for index, result in _run_window(client, stage, function, cases, waiting, arguments):
+        for index, result in _run_window(client, work, cases, waiting):
             results[index] = result
             bar.advance()
     return results
 
 
+def map_small_cases(
+    pool: str,
+    stage: str,
+    function: Callable[..., B],
+    cases: Sequence[Outcome[Any]],
+    *arguments: Any,
+    seconds: float | None = None,
+) -> list[Outcome[B]]:
+    """What `map_cases` returns, for work of milliseconds on cases that all have a value: `CHUNK` of them a future.
+
+    A chunk whose worker dies or that takes more than `seconds` is done again case by case, so that the one which did
+    it is known, and costs only itself.
+    """
+    chunks = [
+        Outcome(name=f"cases from {first + 1}", value=cases[first : first + CHUNK])
+        for first in range(0, len(cases), CHUNK)
+    ]
+    results: list[Outcome[B]] = []
+    tried = map_cases(pool, stage, _attempt_each, chunks, stage, function, arguments, seconds=seconds)
+    for chunk, done in zip(chunks, tried, strict=True):
+        if done.value is not None:
+            results += done.value
+        else:
+            results += map_cases(pool, stage, function, chunk.value or (), *arguments, seconds=seconds)
+    return results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What is done to each case, and for how long at most."""
+
+    stage: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    seconds: float
+
+
 def _run_window(
-    client: Client, stage: str, function: Any, cases: Sequence[Outcome[Any]], waiting: list[int], arguments: Any
+    client: Client, work: _Work, cases: Sequence[Outcome[Any]], waiting: list[int]
 ) -> Iterator[tuple[int, Outcome[Any]]]:
     """Index and result of each case in `waiting`, as they finish; no more are submitted than there are workers."""
     queue = iter(waiting)
@@ -107,25 +158,30 @@ def _run_window(
     width = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     while True:
         while len(running) < width and (index := next(queue, None)) is not None:
-            future = client.submit(attempt, stage, function, cases[index], *arguments, pure=False)
+            future = client.submit(attempt, work.stage, work.function, cases[index], *work.arguments, pure=False)
             running[future] = (index, time.monotonic())
         if not running:
             return
         for future in _finished(running):
             index, _ = running.pop(future)
-            yield index, _collect(future, stage, cases[index])
-            future.release()
-        late = _overdue(running)
+            try:
+                yield index, _collect(future, work.stage, cases[index])
+                future.release()
+            except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
+                running[future] = (index, time.monotonic())
+                _check_workers(client)
+        late = _overdue(running, work.seconds)
         if late is not None:
             index, _ = running.pop(late)
             _restart_worker_of(client, late)
+            _check_workers(client)
             error = CaseTimedOut(
                 cases[index].name,
-                f"stage {stage} took more than {CASE_SECONDS:.0f} s",
+                f"stage {work.stage} took more than {work.seconds:.0f} s",
                 "a case that ends",
                 "look at the scan's size with `segment-cohort ingest`, or run it alone",
             )
-            yield index, failed(cases[index], problem_of(error, stage))
+            yield index, failed(cases[index], problem_of(error, work.stage))
             running = {future: (number, time.monotonic()) for future, (number, _) in running.items()}
 
 
@@ -137,9 +193,17 @@ def _finished(running: dict[Future[Any], tuple[int, float]]) -> list[Future[Any]
         return []
 
 
-def _overdue(running: dict[Future[Any], tuple[int, float]]) -> Future[Any] | None:
-    """The longest running future, if it ran for longer than a case may."""
-    late = [(since, future) for future, (_, since) in running.items() if time.monotonic() - since > CASE_SECONDS]
+def _check_workers(client: Client) -> None:
+    """Raises ServiceUnavailable when no worker is left, and none comes back: nothing would ever end."""
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as error:
+        raise ServiceUnavailable("all worker processes of the pool are gone; start the run again") from error
+
+
+def _overdue(running: dict[Future[Any], tuple[int, float]], seconds: float) -> Future[Any] | None:
+    """The longest running future, if it ran for longer than `seconds`."""
+    late = [(since, future) for future, (_, since) in running.items() if time.monotonic() - since > seconds]
     return min(late, key=lambda pair: pair[0])[1] if late else None
 
 
@@ -154,7 +218,7 @@ def _restart_worker_of(client: Client, future: Future[Any]) -> None:
 def _collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
     """The outcome that `future` holds, or that its case killed its workers."""
     try:
-        result: Outcome[Any] = future.result()
+        result: Outcome[Any] = future.result(timeout=FETCH_SECONDS)
     except KilledWorker:
         error = WorkerDied(
             case.name,
@@ -171,6 +235,7 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
 
     An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
     """
+    _settle_in()
     start = time.monotonic()
     try:
         try:
@@ -185,6 +250,18 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb)
     return replace(result, costs=(*result.costs, cost))
+
+
+@cache
+def _settle_in() -> None:
+    """Waits, once in the life of a process: one that dies before Dask's nanny saw it up is never started again."""
+    time.sleep(UP_SECONDS)
+
+
+def _attempt_each(
+    chunk: Sequence[Outcome[Any]], stage: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> list[Outcome[Any]]:
+    return [attempt(stage, function, case, *arguments) for case in chunk]
 
 
 def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
-from tasks.model import Plan, Window
+from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
+from tasks.model import Model, Plan, Window
 from tasks.pool import logged, map_cases
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.geometry import canonical_spacing_mm
@@ -22,17 +24,26 @@ Volume = NDArray[np.float32]
 N = TypeVar("N", bound=np.generic)
 
 
-def preprocess_case(case: Case, plan: Plan, work: Path) -> Prepared:
-    """`case` on the network's grid, written to `work`. Raises CaseError when the voxels cannot be used."""
+def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str, Any] | None = None) -> Prepared:
+    """`case` on the network's grid, written to `work`. Raises CaseError when the voxels cannot be used.
+
+    Its grid is the one that was read with the voxels; its warnings now hold the quality flags, too, which compare it
+    with the training data's `fingerprint`, if that is given.
+    """
     voxels, geometry = read_voxels(case.image, case.name)
     spacing_mm = canonical_spacing_mm(geometry)
     start, shape = nonzero_box(voxels)
     cropped = crop(voxels, start, shape)
+    flags = [
+        *grid_flags(shape, spacing_mm, fingerprint or {}),
+        *intensity_flags(cropped, fingerprint or {}),
+        *modality_flags(case.image, case.name, quantitative=plan.window is not None),
+    ]
     new_shape = resampled_shape(shape, spacing_mm, plan.spacing_mm)
     image = resample_image(normalise(cropped, plan.window, voxels.size), spacing_mm, new_shape)
     padded = pad(image, plan.network.divisor)
     return Prepared(
-        case=case,
+        case=replace(case, geometry=geometry, warnings=(*case.warnings, *flags)),
         voxels=save_array(work / f"{case.name}.image.npy", padded[None]),
         canonical_shape=_shape(voxels),
         crop_start=start,
@@ -43,9 +54,10 @@ def preprocess_case(case: Case, plan: Plan, work: Path) -> Prepared:
 
 
 @task(name="preprocess")
-def preprocess(cases: Sequence[Outcome[Case]], plan: Plan, work: Path, pool: str) -> list[Outcome[Prepared]]:
+def preprocess(cases: Sequence[Outcome[Case]], model: Model, work: Path, pool: str) -> list[Outcome[Prepared]]:
     """Every case of the shard on the network's grid, in parallel."""
-    return logged("preprocess", map_cases(pool, "preprocess", preprocess_case, cases, plan, work))
+    done = map_cases(pool, "preprocess", preprocess_case, cases, model.plan, work, model.fingerprint)
+    return logged("preprocess", done)
 
 
 def nonzero_box(voxels: Volume) -> tuple[Shape, Shape]:

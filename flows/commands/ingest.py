@@ -6,34 +6,27 @@ from argparse import Namespace
 
 from flows.commands.arguments import pool_flags
 from flows.night import check_cohort
+from flows.server import state_folder
 from flows.settings import Settings, load_settings
-from tasks.ingest import Intake, find_cases
+from tasks.ingest import find_cases
 from tasks.pool import open_pool
+from tasks.report import intake_lines, write_intake
+from tasks.scan.errors import UnwritableOutput
 
 
 def execute(arguments: Namespace) -> int:
-    """0 when every case could be ingested, else 1; one line a case, then what was set aside."""
-    settings = load_settings(Settings, None, {"references": arguments.references, "pool": pool_flags(arguments)})
+    """0 when every case could be ingested, else 1; one line a case, then what was set aside; `--output` as CSV too."""
+    flags = {"references": arguments.references, "pool": pool_flags(arguments)}
+    settings = load_settings(Settings, arguments.settings, flags)
     check_cohort(arguments.cohort)
+    cohort = arguments.cohort.resolve()
     with open_pool(settings.pool) as pool:
-        intake = find_cases(arguments.cohort.resolve(), settings.references, None, pool)
-    _print(intake)
+        intake = find_cases(cohort, settings.references, None, settings.ingest, pool, state_folder())
+    for line in intake_lines(intake):
+        print(line)
+    if arguments.output:
+        try:
+            write_intake(intake, arguments.output)
+        except OSError as error:
+            raise UnwritableOutput(f"'{arguments.output}': {error.strerror}; choose another --output") from error
     return 1 if any(outcome.problem for outcome in intake.cases) else 0
-
-
-def _print(intake: Intake) -> None:
-    width = max((len(outcome.name) for outcome in intake.cases), default=4)
-    print(f"{'case':<{width}}  {'format':<6}  {'shape':>13}  {'spacing mm':>17}  remarks")
-    for outcome in intake.cases:
-        if outcome.case is None:
-            problem = outcome.problem
-            print(f"{outcome.name:<{width}}  {problem and f'{problem.reason}: {problem.message}; {problem.remedy}'}")
-            continue
-        grid = outcome.case.geometry
-        shape = "x".join(str(length) for length in grid.shape)
-        spacing = "x".join(f"{length:.4g}" for length in grid.spacing_mm)
-        remarks = "; ".join(outcome.case.warnings) or ("" if outcome.case.reference else "no reference")
-        print(f"{outcome.name:<{width}}  {outcome.case.image.format:<6}  {shape:>13}  {spacing:>17}  {remarks}")
-    for item in intake.set_aside:
-        print(f"set aside: {item.path}: {item.reason}")
-    print(f"{len(intake.cases)} cases, {sum(1 for outcome in intake.cases if outcome.problem)} with a problem")

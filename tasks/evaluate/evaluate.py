@@ -48,7 +48,7 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
     case = segmentation.case
     if case.reference is None:
         return unscored(segmentation, labels, config, "no_reference")
-    reference = read_labels(case.reference, case.geometry, case.name)
+    reference = read_labels(case.reference, case.geometry, case.name, case.image)
     known = np.zeros(2**16, bool)
     known[[0, *labels]] = True
     strangers = reference[~known[reference]]

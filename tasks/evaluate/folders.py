@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from tasks.evaluate.evaluate import EvaluationConfig, evaluate_case, keep_refused
-from tasks.ingest import Found, discover
+from tasks.ingest import Found, discover, with_segmentations
 from tasks.pool import map_cases
 from tasks.scan.errors import NoPrediction
 from tasks.scan.files import hash_files
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
-from tasks.scan.volume import read_header, read_labels
+from tasks.scan.volume import read_header, read_label_values, read_labels
 
 
 def compare_folders(
@@ -21,7 +21,7 @@ def compare_folders(
     """Scores of every case that either folder holds, and the labels: all values that occur, named by their number."""
     found, _ = discover(predictions, references)
     names = {one.name for one in found}
-    alone = [one for one in discover(references, None)[0] if one.name not in names]
+    alone = [one for one in with_segmentations(*discover(references, None), references)[0] if one.name not in names]
     cases = [Outcome(name=one.name, value=one) for one in [*found, *alone]]
     read = map_cases(pool, "read", read_prediction, cases, frozenset(one.name for one in alone))
     labels = {value: str(value) for value in sorted({v for one in read if one.value for v in one.value.volumes_ml})}
@@ -41,8 +41,7 @@ def read_prediction(found: Found, alone: frozenset[str]) -> Segmentation:
     labels = read_labels(found.image, grid, found.name)
     values = set(np.unique(labels).tolist())
     if found.reference:
-        reference_grid = read_header(found.reference, found.name).geometry
-        values |= set(np.unique(read_labels(found.reference, reference_grid, found.name)).tolist())
+        values |= read_label_values(found.reference, found.name)
     checksum = hash_files(found.image.files)
     return Segmentation(
         case=Case(name=found.name, image=found.image, geometry=grid, reference=found.reference),

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tasks.ingest.found import Found, SetAside
-from tasks.ingest.layouts import (
-    add_references,
-    find_in_decathlon,
-    find_in_folder,
-    find_in_manifest,
-    is_decathlon,
-)
+from tasks.ingest.datasets import find_in_bids, find_in_decathlon, find_in_nnunet, is_bids, is_decathlon, is_nnunet
+from tasks.ingest.found import MOST_VOXELS, Found, SetAside
+from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder, find_in_manifest
 from tasks.ingest.names import make_unique
-from tasks.scan.errors import EmptyCohort, UnknownSetting
+from tasks.ingest.size import check_size
+from tasks.scan.errors import ChannelMismatch, EmptyCohort, UnknownSetting
 from tasks.scan.records import Case
 from tasks.scan.volume import read_header
 
+_HERE = Search()
 
-def discover(
-    cohort: Path, references: Path | None, *, excluded: Sequence[Path] = ()
-) -> tuple[list[Found], list[SetAside]]:
+
+def discover(cohort: Path, references: Path | None, search: Search = _HERE) -> tuple[list[Found], list[SetAside]]:
     """Every case of the cohort, sorted by name, and every file that is none, with the reason.
 
-    `cohort` is a folder, a CSV manifest or a Medical Segmentation Decathlon folder. `references` holds one label map a
-    case under the case's name. Folders in `excluded` (an output folder inside the cohort) are not searched.
+    `cohort` is a folder, a CSV manifest, or a data set in the layout of the Decathlon, nnU-Net or BIDS. `references`
+    holds one label map a case under the case's name.
 
     Raises:
         EmptyCohort: `cohort` does not exist. UnknownSetting: `references` is no folder, or the manifest no manifest.
@@ -34,31 +30,48 @@ def discover(
         raise EmptyCohort(f"the cohort '{cohort}' does not exist; name a folder of scans or a CSV manifest")
     if references is not None and not references.is_dir():
         raise UnknownSetting(f"the references '{references}' are not a folder; name a folder with a label map a case")
-    if cohort.is_file():
-        cases, set_aside = find_in_manifest(cohort)
-    elif is_decathlon(cohort):
-        cases, set_aside = find_in_decathlon(cohort)
-    else:
-        nested = () if references is None else (references,)
-        cases, set_aside = find_in_folder(cohort, (*excluded, *nested))
+    cases, set_aside = _find(cohort, references, search)
     cases = make_unique(cases, cohort)
     if references is not None:
-        cases, unused = add_references(cases, references)
+        cases, unused = add_references(cases, references, search)
         set_aside = set_aside + unused
     return sorted(cases, key=lambda case: case.name), sorted(set_aside, key=lambda item: item.path)
 
 
-def ingest_case(found: Found) -> Case:
+def ingest_case(found: Found, most_voxels: int = MOST_VOXELS) -> Case:
     """The case with its grid and warnings, from its headers; a series' files in the order of their positions.
 
     Raises:
-        CaseError: the image is unreadable or unsupported, has no usable geometry, or a gap.
+        CaseError: the image is unreadable, unsupported or too large, has no usable geometry, a gap, or more channels
+        than a model takes.
     """
+    if found.channels:
+        raise ChannelMismatch(
+            found.name,
+            found=f"the channels {', '.join(found.channels)}",
+            needed="one channel, 0000",
+            remedy="leave one channel in the folder of images: this version's networks have one input",
+        )
     header = read_header(found.image, found.name)
+    check_size(header, found.name, most_voxels)
     return Case(
         name=found.name,
         image=header.source,
         geometry=header.geometry,
         reference=found.reference,
         warnings=found.warnings + header.warnings,
+        groups=found.groups,
     )
+
+
+def _find(cohort: Path, references: Path | None, search: Search) -> Finding:
+    if cohort.is_file():
+        return find_in_manifest(cohort, search)
+    if is_nnunet(cohort):
+        return find_in_nnunet(cohort, search)
+    if is_decathlon(cohort):
+        return find_in_decathlon(cohort, search)
+    if is_bids(cohort):
+        return find_in_bids(cohort, search)
+    nested = () if references is None else (references,)
+    return find_in_folder(cohort, replace(search, excluded=(*search.excluded, *nested)))

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from tasks.scan.records import Source
+from tasks.scan.records import FORBID_UNKNOWN, Source
+
+MOST_VOXELS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestConfig:
+    """What is let in."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    tilt: Literal["refuse", "shear"] = "refuse"
+    """A DICOM series with gantry tilt is quarantined, or moved onto an upright grid, where its mask then lies."""
+    settle_seconds: float = 2.0
+    """A file younger than this is looked at twice, this far apart; one that changed between is still being written."""
+    most_voxels: int = MOST_VOXELS
+    """A scan whose header claims more is refused before anything is allocated: 8 GB in float32."""
+    follow_links: bool = True
+    """Read what a link leads to outside of the cohort, and say so; false: set the link aside."""
+    key: Path | None = None
+    """File with the secret behind the names of cases that must not tell the patient; None: one that is made once."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.settle_seconds < float("inf"):
+            raise ValueError("settle_seconds must be 0 or more")
+        if self.most_voxels < 1:
+            raise ValueError("most_voxels must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +44,25 @@ class Found:
     image: Source
     reference: Source | None = None
     warnings: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    """The files of its channels beyond the first, by name."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """What the manifest or layout says beside: subject, session, site, scanner …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """A file or folder that is no case, and why."""
+    """A file or folder that is no case, and why: in words, of which those before `:` or `,` always stay the same."""
 
     path: Path
     reason: str
+
+    @property
+    def code(self) -> str:
+        """The stable code of the reason.
+
+        >>> SetAside(path=Path("scans.zip"), reason="an archive: unpack it").code
+        'archive'
+        """
+        words = re.sub(r"^(a|an) ", "", re.split("[:,]", self.reason)[0])
+        return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")

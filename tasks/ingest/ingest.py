@@ -1,17 +1,28 @@
-"""The cases of a cohort, from their headers alone."""
+"""The cases of a cohort, from their headers alone: read in the pool's processes, and only those that are new."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from prefect import get_run_logger, task
+from pydantic import TypeAdapter
 
+from tasks.ingest.desk import Desk, Question, ask
 from tasks.ingest.discover import discover, ingest_case
-from tasks.ingest.found import SetAside
-from tasks.pool import logged, map_cases
-from tasks.scan.errors import EmptyCohort
+from tasks.ingest.found import Found, IngestConfig, SetAside
+from tasks.ingest.glance import NOT_READABLE, Glance, glance
+from tasks.ingest.layouts import Search
+from tasks.ingest.memory import Stamp, remembering, stamp
+from tasks.ingest.privacy import keyed, load_key, tells_patient, veiled
+from tasks.ingest.series import shear_tilted
+from tasks.pool import failed, logged, problem_of
+from tasks.scan.errors import EmptyCohort, StillBeingWritten
+from tasks.scan.reading import shown
 from tasks.scan.records import Case, Outcome
 
 
@@ -23,23 +34,115 @@ class Intake:
     set_aside: tuple[SetAside, ...]
 
 
-def find_cases(cohort: Path, references: Path | None, output: Path | None, pool: str) -> Intake:
+def find_cases(
+    cohort: Path, references: Path | None, output: Path | None, config: IngestConfig, pool: str, state: Path
+) -> Intake:
     """Every case of `cohort`, its headers read in parallel. Raises EmptyCohort when there is none.
 
-    `output`, where it lies inside of `cohort`, is not searched: last night's masks are not tonight's scans.
+    `output`, where it lies inside of `cohort`, is not searched: last night's masks are not tonight's scans. `state` is
+    the folder for what is remembered of headers, and for the key of names where the settings give none.
     """
-    found, set_aside = discover(cohort, references, excluded=(output,) if output else ())
-    if not found:
-        raise EmptyCohort(f"'{cohort}' holds no scan ({len(set_aside)} other files); is the share mounted?")
-    cases = map_cases(pool, "ingest", ingest_case, [Outcome(name=one.name, value=one) for one in found])
-    return Intake(cases=tuple(cases), set_aside=tuple(set_aside))
+    key = load_key(config.key or state / "names.key")
+    started = time.time()
+    with remembering(memory_of(cohort, state)) as memory:
+        desk = Desk(pool=pool, memory=memory)
+        search = Search(
+            excluded=(output,) if output else (),
+            follow_links=config.follow_links,
+            look=lambda files: look_in_pool(files, desk, key),
+        )
+        found, set_aside = discover(cohort, references, search)
+        if not found:
+            raise EmptyCohort(f"'{cohort}' holds no scan ({len(set_aside)} other files); is the share mounted?")
+        named = found if cohort.is_file() else veil_names(found, cohort, desk, key)
+        if config.tilt == "shear":
+            named = [shear_tilted(one) for one in named]
+        cases = ask(_CASE, [Outcome(name=one.name, value=one) for one in named], desk, config.most_voxels)
+        moving = find_moving(desk.stamps, started, config.settle_seconds)
+    settled = [_refuse_moving(outcome, one, moving) for outcome, one in zip(cases, named, strict=True)]
+    return Intake(cases=tuple(settled), set_aside=tuple(set_aside))
 
 
 @task(name="ingest")
-def ingest(cohort: Path, references: Path | None, output: Path, pool: str) -> Intake:
+def ingest(cohort: Path, references: Path | None, output: Path, config: IngestConfig, pool: str, state: Path) -> Intake:
     """Every case of `cohort` outside of `output`, its headers read in parallel."""
-    intake = find_cases(cohort, references, output, pool)
+    intake = find_cases(cohort, references, output, config, pool, state)
     logged("ingest", list(intake.cases))
-    for reason, count in Counter(item.reason for item in intake.set_aside).items():
-        get_run_logger().info("ingest: %d files set aside: %s", count, reason)
+    for code, count in Counter(item.code for item in intake.set_aside).items():
+        get_run_logger().info("ingest: %d files set aside: %s", count, code)
     return intake
+
+
+def memory_of(cohort: Path, state: Path) -> Path:
+    """The file in `state` that remembers the headers of `cohort`."""
+    return state / f"headers-{sha256(str(cohort).encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
+
+
+def look_in_pool(files: Sequence[Path], desk: Desk, key: bytes) -> dict[Path, Glance]:
+    """A glance at each of `files`, remembered or taken in the pool; one that ends its process is an unreadable scan."""
+    desk.stamps.update((file, stamp(file)) for file in files)
+    seen = ask(_GLANCE, [Outcome(name=shown(file), value=file) for file in files], desk, key)
+    return {file: outcome.value or Glance(format="dicom") for file, outcome in zip(files, seen, strict=True)}
+
+
+def glance_veiled(file: Path, key: bytes) -> Glance:
+    """A glance at `file` that tells no text of its header."""
+    look = glance(file)
+    return replace(look, frames=tuple(veiled(frame, key) for frame in look.frames))
+
+
+def veil_names(found: Sequence[Found], root: Path, desk: Desk, key: bytes) -> list[Found]:
+    """The cases, sorted; a DICOM one whose path repeats what its header calls the patient is named by a keyed hash."""
+    series = [one for one in found if one.image.format == "dicom"]
+    questions = [Outcome(name=one.name, value=(one.image.files[0], _below(one.image.files[0], root))) for one in series]
+    told = ask(_TELLS, questions, desk)
+    hidden = {one.name for one, answer in zip(series, told, strict=True) if answer.value is not False}
+    named = [replace(one, name=f"scan-{keyed(key, one.name)[:12]}") if one.name in hidden else one for one in found]
+    return sorted(named, key=lambda one: one.name)
+
+
+def find_moving(stamps: dict[Path, Stamp | None], started: float, settle_seconds: float) -> set[Path]:
+    """The files that changed since their stamp was taken, looked for among those younger than `settle_seconds`.
+
+    Waits, once for all of them, until that many seconds have passed since `started` (seconds since the epoch).
+    """
+    young = {file: one for file, one in stamps.items() if one and started - one[1] / 1e9 < settle_seconds}
+    if young:
+        time.sleep(max(0.0, started + settle_seconds - time.time()))
+    return {file for file, one in young.items() if stamp(file) != one}
+
+
+def _refuse_moving(outcome: Outcome[Case], found: Found, moving: set[Path]) -> Outcome[Case]:
+    files = [*found.image.files, *(found.reference.files if found.reference else ())]
+    changed = [file for file in files if file in moving]
+    if not changed:
+        return outcome
+    error = StillBeingWritten(
+        found.name,
+        found=f"'{shown(changed[0])}' changed while the cohort was looked at",
+        needed="files that are complete",
+        remedy="nothing, if the copy goes on: the next run takes it",
+    )
+    return failed(outcome, problem_of(error, "ingest"))
+
+
+def _below(file: Path, root: Path) -> str:
+    """The part of the path that names come from."""
+    return str(file.parent.relative_to(root)) if file.parent.is_relative_to(root) else str(file.parent)
+
+
+def _tells_patient(question: tuple[Path, str]) -> bool:
+    return tells_patient(*question)
+
+
+_GLANCE = Question(
+    stage="headers",
+    function=glance_veiled,
+    files=lambda file: [file],
+    answer=TypeAdapter(Glance),
+    lasting=lambda look: look.aside != NOT_READABLE and (look.format != "dicom" or bool(look.frames)),
+)
+_TELLS = Question(
+    stage="names", function=_tells_patient, files=lambda question: [question[0]], answer=TypeAdapter(bool)
+)
+_CASE = Question(stage="ingest", function=ingest_case, files=lambda found: found.image.files, answer=TypeAdapter(Case))

@@ -1,194 +1,211 @@
-"""The three forms of a cohort: a folder to search, a CSV manifest, a Medical Segmentation Decathlon folder."""
+"""A folder of scans in no particular order, and a CSV manifest. Public data sets' layouts are in `datasets.py`."""
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from tasks.ingest.found import Found, SetAside
+from tasks.ingest.glance import Glance, Look, look_here, source_of
 from tasks.ingest.names import make_unique, name_of_file, safe_name
+from tasks.ingest.references import match_by_series, say_unused, with_segmentations
 from tasks.ingest.series import find_series, only_series
-from tasks.scan.dicom import is_dicom
-from tasks.scan.errors import UnknownSetting
-from tasks.scan.itk import data_file
+from tasks.scan.errors import UnknownSetting, UnreadableImage
+from tasks.scan.frames import Frame
 from tasks.scan.records import Source
 
 Finding = tuple[list[Found], list[SetAside]]
-_NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
-_ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
-_DICOM = (".dcm", ".dicom", ".ima")
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+OUTSIDE = "read through a link that leads out of the cohort"
+_NO_IMAGE = ("dicom_object_without_an_image", "no_image")
+_COLUMNS = ("case", "image", "reference")
 
 
-def find_in_folder(folder: Path, excluded: Sequence[Path] = ()) -> Finding:
-    """Every scan below `folder`, in the order of the paths; hidden files and `excluded` folders are not looked at."""
-    set_aside: list[SetAside] = []
-    dicom: list[Path] = []
-    sources: dict[Path, Source] = {}
-    for file in _walk(folder, {path.resolve() for path in excluded}, set_aside):
-        reason = _not_a_scan(file)
-        if reason:
-            set_aside.append(SetAside(path=file, reason=reason))
-        elif _is_dicom_file(file):
-            dicom.append(file)
-        else:
-            sources[file] = _source(file)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How a cohort is searched."""
+
+    excluded: tuple[Path, ...] = ()
+    """Folders that are not looked at, for example an output folder inside the cohort."""
+    follow_links: bool = True
+    """Whether a link may lead out of the folder that is searched."""
+    look: Look = look_here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """A walk through the folders: where it is and was, and what it met that is no file to look into."""
+
+    root: Path
+    follow_links: bool
+    seen: set[Path]
+    set_aside: list[SetAside] = field(default_factory=list)
+    outside: list[Path] = field(default_factory=list)
+
+
+def find_in_folder(folder: Path, search: Search) -> Finding:
+    """Every scan below `folder`, in the order of the paths; hidden files and excluded folders are not looked at."""
+    walk = _Walk(
+        root=folder.resolve(),
+        follow_links=search.follow_links,
+        seen={path.resolve() for path in search.excluded},
+    )
+    seen = search.look(list(_files(folder, walk)))
+    set_aside = [
+        *walk.set_aside,
+        *(SetAside(path=file, reason=look.aside) for file, look in seen.items() if look.aside),
+    ]
+    scans = {file: look for file, look in seen.items() if not look.aside}
+    sources = {file: source_of(file, look) for file, look in scans.items() if look.format != "dicom"}
     parts = {part for source in sources.values() for part in source.files[1:]}
     cases = [
         Found(name=name_of_file(file, folder), image=source) for file, source in sources.items() if file not in parts
     ]
-    series, objects = find_series(dicom, folder)
-    return cases + series, [item for item in set_aside if item.path not in parts] + objects
+    dicom = [file for file, look in scans.items() if look.format == "dicom"]
+    series, objects = find_series(dicom, folder, _Headers(seen).read)
+    series = [_with_doubt(case, objects) for case in series]
+    found = [_with_warning(case, walk.outside) for case in cases + series]
+    return found, [item for item in set_aside if item.path not in parts] + objects
 
 
-def find_in_manifest(manifest: Path) -> Finding:
-    """One case a row of `case,image[,reference]`; paths are relative to the manifest. A missing file is a case too.
+def find_in_manifest(manifest: Path, search: Search) -> Finding:
+    """One case a row of `case,image[,reference][,…]`; paths are relative to the manifest. A missing file is a case too.
+
+    Other columns (subject, site, scanner …) are kept as the groups that the case belongs to.
 
     Raises:
-        UnknownSetting: no text in UTF-8, or no columns of these names.
+        UnknownSetting: no text in UTF-8, no columns of these names, or one that is nearly called so.
     """
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            columns, rows = set(reader.fieldnames or ()), list(reader)
+            columns, rows = [str(name) for name in reader.fieldnames or ()], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UnknownSetting(f"the manifest '{manifest}' is not CSV in UTF-8; save it as such") from error
-    if not {"case", "image"} <= columns or columns - {"case", "image", "reference"}:
+    misspelt = [name for name in columns if name not in _COLUMNS and get_close_matches(name.lower(), _COLUMNS, 1, 0.8)]
+    if not {"case", "image"} <= set(columns) or misspelt:
         raise UnknownSetting(
-            f"the manifest '{manifest}' has the columns {', '.join(sorted(map(str, columns))) or 'none'}; "
+            f"the manifest '{manifest}' has the columns {', '.join(sorted(columns)) or 'none'}; "
             "needed: case,image and, if there are any, reference, with commas between them"
         )
-    found = [_row(row, manifest.parent) for row in rows]
+    files = {file for row in rows for file in _files_of(row, manifest.parent)}
+    seen = search.look(sorted(files))
+    found = [_row(row, manifest.parent, seen) for row in rows]
     return [case for case, _ in found], [item for _, items in found for item in items]
 
 
-def find_in_decathlon(folder: Path) -> Finding:
-    """The cases of `imagesTr`, each with its label map of `labelsTr`, of `imagesTs`, and listed files that are missing.
-
-    Raises:
-        UnknownSetting: `dataset.json` does not list the training images.
-    """
-    cases, set_aside = find_in_folder(folder / "imagesTr")
-    present = {file for case in cases for file in case.image.files}
-    missing = [file for file in _listed(folder) if file not in present]
-    cases += [Found(name=name_of_file(file, file.parent), image=_source(file)) for file in missing]
-    if (folder / "labelsTr").is_dir():
-        cases, unused = add_references(cases, folder / "labelsTr")
-        set_aside += unused
-    if (folder / "imagesTs").is_dir():
-        tests, others = find_in_folder(folder / "imagesTs")
-        cases, set_aside = cases + tests, set_aside + others
-    return cases, set_aside
-
-
-def is_decathlon(folder: Path) -> bool:
-    """Whether the folder holds `dataset.json` and `imagesTr`."""
-    return (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir()
-
-
-def add_references(cases: Sequence[Found], folder: Path) -> Finding:
-    """The cases, each without a reference now having the label map of its name in `folder`; and what is of no use.
+def add_references(cases: Sequence[Found], folder: Path, search: Search) -> Finding:
+    """The cases, each without a reference now having the one in `folder`: of its name, else made on its series.
 
     Two references of one name are used by no case: which of them is right is not for a program to say.
     """
-    found, set_aside = find_in_folder(folder)
+    found, set_aside = with_segmentations(*find_in_folder(folder, replace(search, excluded=())), folder)
     references = {case.name: case.image for case in make_unique(found, folder)}
-    unused = sorted(references.keys() - {case.name for case in cases})
-    if unused:
-        reason = f"{len(unused)} references have no case of their name, for example '{unused[0]}'"
-        set_aside.append(SetAside(path=folder, reason=reason))
-    return [replace(case, reference=case.reference or references.get(case.name)) for case in cases], set_aside
+    by_name = references.keys() & {case.name for case in cases}
+    by_series, several = match_by_series(cases, {name: references[name] for name in references.keys() - by_name})
+    chosen = {case.name: case.name if case.name in by_name else by_series.get(case.name, "") for case in cases}
+    set_aside += say_unused(references.keys() - set(chosen.values()), several, folder)
+    return [replace(case, reference=case.reference or references.get(chosen[case.name])) for case in cases], set_aside
 
 
-def _walk(folder: Path, seen: set[Path], set_aside: list[SetAside]) -> Iterator[Path]:
+@dataclass(frozen=True, slots=True)
+class _Headers:
+    """The DICOM headers among what was seen, as `find_series` asks for them."""
+
+    seen: dict[Path, Glance]
+
+    def read(self, file: Path, case: str) -> Sequence[Frame]:
+        """The frames of `file`. Raises UnreadableImage where there were none."""
+        frames = self.seen[file].frames
+        if not frames:
+            raise UnreadableImage(case, "no readable header", "a complete file", "copy or export it again")
+        return frames
+
+
+def _files(folder: Path, walk: _Walk) -> Iterator[Path]:
     """Files below `folder`, sorted; each real folder once, so that a loop of links ends. An unreadable folder too."""
-    seen.add(folder.resolve())
+    walk.seen.add(folder.resolve())
     try:
         entries = sorted(folder.iterdir())
     except PermissionError:
         yield folder
         return
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or not _may_enter(entry, walk):
             continue
         if not entry.is_dir():
             yield entry
-        elif entry.resolve() not in seen:
-            yield from _walk(entry, seen, set_aside)
+        elif entry.resolve() not in walk.seen:
+            yield from _files(entry, walk)
         elif entry.is_symlink():
-            set_aside.append(SetAside(path=entry, reason="a link to a folder that is searched already"))
+            walk.set_aside.append(SetAside(path=entry, reason="a link to a folder that is searched already"))
 
 
-def _row(row: dict[str, str], folder: Path) -> tuple[Found, list[SetAside]]:
-    image = folder / ((row["image"] or "").strip() or "(no image named)")
-    set_aside: list[SetAside] = []
-    case = Found(name="", image=_source(image))
-    if image.is_dir():
-        case, set_aside = only_series(list(_walk(image, set(), set_aside)), image)
-    named = (row.get("reference") or "").strip()
-    reference = _source(folder / named) if named else None
-    name = safe_name((row["case"] or "").strip() or name_of_file(Path(image.name), Path()))
-    return replace(case, name=name, reference=reference), set_aside
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        entries = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["training"]
-        return [folder / entry["image"] for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnknownSetting(
-            f"'{folder / 'dataset.json'}' does not list its training images as the Decathlon does"
-        ) from error
-
-
-def _source(file: Path) -> Source:
-    """The file, with the one that holds its voxels where that is another, in the format that its name says."""
-    if _suffix(file) == ".img" and (header := file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")).exists():
-        file = header
-    suffix = _suffix(file)
-    voxels = None
-    if suffix == ".hdr":
-        voxels = next((other for other in (file.with_suffix(".img"), file.with_suffix(".IMG")) if other.exists()), None)
-    elif suffix in _ITK and _is_readable(file):
-        voxels = data_file(file)
-    files = (file,) if voxels is None else (file, voxels)
-    return Source(format="itk" if suffix in _ITK else "dicom" if _is_dicom_file(file) else "nifti", files=files)
-
-
-def _not_a_scan(file: Path) -> str:
-    """Why the file is set aside; empty if it is a scan, or looks like one."""
-    if _suffix(file) in _NIFTI + _ITK + _DICOM or file.is_dir():
-        return ""
-    if not file.is_file():
-        return "a link that leads nowhere, or no file"
-    if not _is_readable(file):
-        return "may not be read by this account"
-    if is_dicom(file):
-        return ""
-    if _suffix(file) in _ARCHIVES:
-        return "an archive: unpack it to have its scans segmented"
-    return "no format of a scan" if file.stat().st_size else "empty"
-
-
-def _is_dicom_file(file: Path) -> bool:
-    """By its name, or else by how it begins. A folder is here only if it cannot be read: DICOM's reader will say so."""
-    suffix = _suffix(file)
-    if suffix in _DICOM or file.is_dir():
+def _may_enter(entry: Path, walk: _Walk) -> bool:
+    if not entry.is_symlink() or not entry.exists() or entry.resolve().is_relative_to(walk.root):
         return True
-    return suffix not in (".nii", ".nii.gz", ".hdr", *_ITK) and _is_readable(file) and is_dicom(file)
+    if walk.follow_links:
+        walk.outside.append(entry)
+        return True
+    walk.set_aside.append(SetAside(path=entry, reason="a link that leads out of the cohort"))
+    return False
 
 
-def _is_readable(file: Path) -> bool:
-    """By trying: on a network share the mode of a file does not tell."""
-    try:
-        file.open("rb").close()
-    except (PermissionError, FileNotFoundError):
-        return False
-    return True
+def _with_warning(case: Found, outside: Sequence[Path]) -> Found:
+    led = any(file.is_relative_to(link) for link in outside for file in case.image.files)
+    return replace(case, warnings=(*case.warnings, OUTSIDE)) if led else case
 
 
-def _suffix(file: Path) -> str:
-    return ".nii.gz" if file.name.lower().endswith(".nii.gz") else file.suffix.lower()
+def _with_doubt(case: Found, objects: Sequence[SetAside]) -> Found:
+    """The series with a warning if DICOM objects without an image lie among its slices: damage may have made one so."""
+    folders = {file.parent for file in case.image.files}
+    doubtful = [item for item in objects if item.code in _NO_IMAGE and item.path.parent in folders]
+    if not doubtful:
+        return case
+    warning = (
+        f"{len(doubtful)} DICOM files without an image lie beside this series; they may be slices that are damaged"
+    )
+    return replace(case, warnings=(*case.warnings, warning))
+
+
+def _image_of(row: dict[str, str], folder: Path) -> Path:
+    return folder / ((row["image"] or "").strip() or "(no image named)")
+
+
+def _reference_of(row: dict[str, str], folder: Path) -> Path | None:
+    named = (row.get("reference") or "").strip()
+    return folder / named if named else None
+
+
+def _files_of(row: dict[str, str], folder: Path) -> list[Path]:
+    """The files that a row of a manifest is about: a folder's own, or the one that it names."""
+    image, reference = _image_of(row, folder), _reference_of(row, folder)
+    named = _series_files(image) if image.is_dir() else [image]
+    return named if reference is None else [*named, reference]
+
+
+def _series_files(folder: Path) -> list[Path]:
+    return list(_files(folder, _Walk(root=folder, follow_links=True, seen=set())))
+
+
+def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
+    image, reference = _image_of(row, folder), _reference_of(row, folder)
+    set_aside: list[SetAside] = []
+    if image.is_dir():
+        case, set_aside = only_series(_series_files(image), image, _Headers(seen).read)
+    else:
+        case = Found(name="", image=_named_source(image, seen))
+    case = replace(
+        case,
+        name=safe_name((row["case"] or "").strip() or name_of_file(Path(image.name), Path())),
+        reference=None if reference is None else _named_source(reference, seen),
+        groups={name: (row[name] or "").strip() for name in row if name and name not in _COLUMNS},
+    )
+    return case, set_aside
+
+
+def _named_source(file: Path, seen: dict[Path, Glance]) -> Source:
+    """The source that a manifest names: whatever it looks like, it is meant to be one."""
+    return source_of(file, seen[file])

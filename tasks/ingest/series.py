@@ -1,4 +1,4 @@
-"""Which DICOM files are one volume: by series, then by size and orientation; by folder and image type where needed."""
+"""Which DICOM frames are one volume: by series, size, stack and orientation; where needed by folder, type and echo."""
 
 from __future__ import annotations
 
@@ -13,27 +13,39 @@ from pydicom.uid import UID
 
 from tasks.ingest.found import Found, SetAside
 from tasks.ingest.names import name_of_folder, with_suffix
-from tasks.scan.dicom import ORIENTATION_TOLERANCE, SliceHeader, read_slice_header
+from tasks.scan.dicom import ORIENTATION_TOLERANCE, source_of
 from tasks.scan.errors import UnreadableImage
+from tasks.scan.frames import SEGMENTATIONS, Frame, read_frames
 from tasks.scan.records import Source
 from tasks.scan.slices import SAME_POSITION_MM
 
-Volume = list[SliceHeader]
+Volume = list[Frame]
+ReadFrames = Callable[[Path, str], Sequence[Frame]]
+SEGMENTATION = "a DICOM segmentation, not a scan"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_NOT_SCANS = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "a DICOM segmentation, not a scan",
-    "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose, not a scan",
-}
+_IMAGES = ("Image Storage", "US Volume Storage", "Parametric Map Storage")
+_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+_KINDS: tuple[Callable[[Frame], Hashable], ...] = (
+    lambda frame: frame.file.parent,
+    lambda frame: frame.image_type,
+    lambda frame: frame.echo_ms,
+    lambda frame: (frame.image_type, frame.echo_ms),
+)
+"""What tells two volumes of one series apart, where slices share positions. Time does not: see `TimeSeries`."""
 
 
-def find_series(files: Iterable[Path], root: Path) -> tuple[list[Found], list[SetAside]]:
+def find_series(
+    files: Iterable[Path], root: Path, read: ReadFrames = read_frames
+) -> tuple[list[Found], list[SetAside]]:
     """One case for each volume among DICOM `files`, named by its folder below `root`, and what is no scan.
+
+    `read` gives the frames of a file, as `read_frames` does: it may have read them all before, in parallel.
 
     A file that cannot be read belongs to the volume of its folder, which is then refused when its headers are checked;
     where the folder has none or several, such files are a case of their own.
     """
-    headers, broken, set_aside = _read(files)
-    by_series = _grouped(headers, lambda header: header.series or header.file.parent)
+    frames, broken, set_aside = _read(files, read)
+    by_series = _grouped(frames, lambda frame: frame.series or frame.file.parent)
     volumes = [(volume, len(parts)) for parts in map(_split, by_series) for volume in parts]
     in_folder = Counter(_folder(volume) for volume, _ in volumes)
     cases = []
@@ -43,9 +55,8 @@ def find_series(files: Iterable[Path], root: Path) -> tuple[list[Found], list[Se
         if in_folder[folder] > 1:
             name = with_suffix(name, _identity(volume, root, whole_series=parts == 1))
         more = tuple(broken.pop(folder)) if in_folder[folder] == 1 and folder in broken else ()
-        image = Source(format="dicom", files=tuple(sorted((*(header.file for header in volume), *more))))
         warnings = _warnings(len(broken.get(folder, ())))
-        cases.append(Found(name=name, image=image, warnings=warnings))
+        cases.append(Found(name=name, image=_source(volume, more), warnings=warnings))
     for folder, unread in broken.items():
         name = name_of_folder(folder, root)
         name = f"{name[:69]}-unreadable" if in_folder[folder] else name
@@ -53,94 +64,112 @@ def find_series(files: Iterable[Path], root: Path) -> tuple[list[Found], list[Se
     return cases, set_aside
 
 
-def only_series(files: Sequence[Path], folder: Path) -> tuple[Found, list[SetAside]]:
+def shear_tilted(found: Found) -> Found:
+    """`found`, read so that a gantry tilt is sheared out instead of refused."""
+    if found.image.format != "dicom":
+        return found
+    return replace(found, image=replace(found.image, format="sheared"))
+
+
+def only_series(files: Sequence[Path], folder: Path, read: ReadFrames = read_frames) -> tuple[Found, list[SetAside]]:
     """The one volume among `files` as a case; all of them, to be refused, where they are several; `folder` if none."""
-    cases, set_aside = find_series(files, folder)
-    together = tuple(sorted(file for case in cases for file in case.image.files)) or (folder,)
+    cases, set_aside = find_series(files, folder, read)
+    together = tuple(sorted({file for case in cases for file in case.image.files})) or (folder,)
     case = cases[0] if len(cases) == 1 else Found(name="", image=Source(format="dicom", files=together))
     return replace(case, name=folder.name), set_aside
 
 
-def _read(files: Iterable[Path]) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
-    """The headers of slices; files that cannot be read, by folder; and what is no scan."""
-    headers, set_aside = [], []
+def _source(volume: Volume, unreadable: Sequence[Path]) -> Source:
+    """The volume's files, and those that cannot be read but belong to it, for which its case will be refused."""
+    image = source_of(sorted(volume, key=lambda frame: (frame.file, frame.index)))
+    frames = image.frames and (*image.frames, *(() for _ in unreadable))
+    return replace(image, files=(*image.files, *unreadable), frames=frames)
+
+
+def _read(files: Iterable[Path], read: ReadFrames) -> tuple[Volume, dict[Path, list[Path]], list[SetAside]]:
+    """The frames of scans; files that cannot be read, by folder; and what is no scan."""
+    frames: Volume = []
+    set_aside: list[SetAside] = []
     broken: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         try:
-            header = read_slice_header(file, file.name)
+            inside = read(file, file.name)
         except UnreadableImage:
             broken[file if file.is_dir() else file.parent].append(file)
             continue
-        reason = _not_a_scan(header)
+        reason = _not_a_scan(inside[0])
         if reason:
             set_aside.append(SetAside(path=file, reason=reason))
-        elif header.rows == 0 or header.columns == 0:
+        elif inside[0].rows == 0 or inside[0].columns == 0:
             broken[file.parent].append(file)
         else:
-            headers.append(header)
-    return headers, dict(broken), set_aside
+            frames += inside
+    return frames, dict(broken), set_aside
 
 
-def _not_a_scan(header: SliceHeader) -> str:
-    """Why the object is set aside; empty if it is (or, before it was cut short, was) an image of a scan."""
-    if header.sop_class in _NOT_SCANS:
-        return _NOT_SCANS[header.sop_class]
-    is_image = "Image Storage" in UID(header.sop_class).name if header.sop_class else True
-    if header.rows == 0 and not is_image:
+def _not_a_scan(frame: Frame) -> str:
+    """Why the object is set aside: a code and its meaning; empty if it is, or was before it was cut, a scan."""
+    name = UID(frame.sop_class).name if frame.sop_class else _IMAGES[0]
+    is_image = any(kind in name for kind in _IMAGES)
+    is_known = name != frame.sop_class
+    if frame.sop_class in SEGMENTATIONS:
+        return SEGMENTATION
+    if frame.sop_class == _DOSE:
+        return "a radiotherapy dose, not a scan"
+    if not is_image and (is_known or frame.rows == 0):
         return "a DICOM object without an image"
-    if "LOCALIZER" in header.image_type:
-        return "a localiser"
-    if header.sop_class.startswith(_SECONDARY_CAPTURE) and not header.position_mm:
+    if "LOCALIZER" in frame.image_type:
+        return "a localiser: a picture to plan the scan on"
+    if frame.sop_class.startswith(_SECONDARY_CAPTURE) and not frame.position_mm:
         return "a secondary capture without a position"
     return ""
 
 
 def _split(series: Volume) -> list[Volume]:
-    """The volumes of one series."""
+    """The volumes of one series. Slices of which each lies across all others are no volumes, and stay together."""
     planes: list[Volume] = []
-    for header in series:
-        plane = next((plane for plane in planes if _same_plane(plane[0], header)), None)
+    for frame in series:
+        plane = next((plane for plane in planes if _same_plane(plane[0], frame)), None)
         if plane is None:
-            planes.append([header])
+            planes.append([frame])
         else:
-            plane.append(header)
+            plane.append(frame)
+    if len(planes) == len(series):
+        return [series]
     return [volume for plane in planes for volume in _split_doubles(plane)]
 
 
 def _split_doubles(plane: Volume) -> list[Volume]:
-    """Slices at one position come from two volumes if folder or image type tells them apart completely."""
-    keys: tuple[Callable[[SliceHeader], Hashable], ...] = (
-        lambda header: header.file.parent,
-        lambda header: header.image_type,
-    )
-    for key in keys:
-        parts = _grouped(plane, key)
-        if len(parts) > 1 and _has_doubles(plane) and not any(_has_doubles(part) for part in parts):
-            return parts
+    """Slices at one position come from two volumes if folder, type or echo tells them apart completely."""
+    if _has_doubles(plane):
+        for kind in _KINDS:
+            parts = _grouped(plane, kind)
+            if len(parts) > 1 and not any(_has_doubles(part) for part in parts):
+                return parts
     return [plane]
 
 
 def _has_doubles(volume: Volume) -> bool:
-    heights_mm = np.sort([header.height_mm for header in volume if header.position_mm and header.orientation])
+    heights_mm = np.sort([frame.height_mm for frame in volume if frame.position_mm and frame.orientation])
     return bool((np.diff(heights_mm) < SAME_POSITION_MM).any())
 
 
-def _same_plane(first: SliceHeader, second: SliceHeader) -> bool:
-    same_size = (first.rows, first.columns) == (second.rows, second.columns)
+def _same_plane(first: Frame, second: Frame) -> bool:
+    same_size = (first.rows, first.columns, first.stack) == (second.rows, second.columns, second.stack)
     if not same_size or len(first.orientation) != len(second.orientation):
         return False
     return bool(np.allclose(first.orientation, second.orientation, rtol=0, atol=ORIENTATION_TOLERANCE))
 
 
-def _grouped(headers: Volume, key: Callable[[SliceHeader], Hashable]) -> list[Volume]:
+def _grouped(frames: Volume, key: Callable[[Frame], Hashable]) -> list[Volume]:
     groups: dict[Hashable, Volume] = defaultdict(list)
-    for header in headers:
-        groups[key(header)].append(header)
+    for frame in frames:
+        groups[key(frame)].append(frame)
     return list(groups.values())
 
 
 def _folder(volume: Volume) -> Path:
-    return Path(os.path.commonpath([header.file.parent for header in volume]))
+    return Path(os.path.commonpath([frame.file.parent for frame in volume]))
 
 
 def _identity(volume: Volume, root: Path, *, whole_series: bool) -> str:
@@ -148,9 +177,10 @@ def _identity(volume: Volume, root: Path, *, whole_series: bool) -> str:
     first = volume[0]
     if whole_series:
         return first.series
-    directions = ",".join(f"{cosine:.2f}" for cosine in first.orientation)
+    directions = ",".join(f"{cosine:.4f}" for cosine in first.orientation)
     where = os.path.relpath(_folder(volume), root)
-    return "|".join((first.series, f"{first.rows}x{first.columns}", directions, where, *first.image_type))
+    kind = (first.stack, first.echo_ms, *first.image_type)
+    return "|".join((first.series, f"{first.rows}x{first.columns}", directions, where, *kind))
 
 
 def _warnings(broken: int) -> tuple[str, ...]:

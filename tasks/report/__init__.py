@@ -1,6 +1,7 @@
 """What analysts open in the morning: three tables, a page, and the record of the run."""
 
 from tasks.report.groups import read_groups, write_groups
+from tasks.report.intake import intake_lines, write_intake
 from tasks.report.page import write_page
 from tasks.report.provenance import read_run, verify_output
 from tasks.report.report import Report, report
@@ -8,11 +9,13 @@ from tasks.report.tables import write_metrics, write_tables
 
 __all__ = [
     "Report",
+    "intake_lines",
     "read_groups",
     "read_run",
     "report",
     "verify_output",
     "write_groups",
+    "write_intake",
     "write_metrics",
     "write_page",
     "write_tables",

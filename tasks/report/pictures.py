@@ -46,7 +46,7 @@ def draw_planes(scores: Scores, folder: Path) -> dict[str, Path]:
     prediction = read_labels(Source(format="nifti", files=(scores.segmentation.mask,)), geometry, case.name)
     reference = np.zeros_like(prediction)
     if case.reference and all(score.status in COMPARED for score in scores.scores):
-        reference = read_labels(case.reference, geometry, case.name)
+        reference = read_labels(case.reference, geometry, case.name, case.image)
     structure = (reference if reference.any() else prediction) > 0
     spacing_mm = canonical_spacing_mm(geometry)
     views_mm = view_mm(structure, spacing_mm)

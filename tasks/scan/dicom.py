@@ -1,109 +1,61 @@
-"""DICOM slices and series, read with pydicom: its headers and its pixels.
+"""DICOM series and enhanced objects as one volume: which frames it has, in which order, and where they lie.
 
-SimpleITK leaves a truncated slice out and reads the rest with a warning; pydicom raises. DICOM's axes are LPS; the
-change to RAS+ happens in `affine_from_lps`. No name, identifier or UID of a header ever leaves this file in a message.
+SimpleITK leaves a truncated slice out and reads the rest with a warning; this raises. DICOM's axes are LPS; the change
+to RAS+ happens in `affine_from_lps`.
 """
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pydicom
-import pydicom.config
 from numpy.typing import NDArray
 
-from tasks.scan.errors import UnreadableImage, UnsupportedImage, UnusableGeometry
+from tasks.scan.errors import (
+    CaseError,
+    ColourImage,
+    DuplicateSlice,
+    MixedOrientations,
+    MosaicImage,
+    UnreadableImage,
+    UnsupportedImage,
+    UnusableGeometry,
+)
+from tasks.scan.frames import Frame, read_frames
 from tasks.scan.geometry import affine_from_lps
+from tasks.scan.pixels import read_pixels
 from tasks.scan.reading import Header, reading, shown
 from tasks.scan.records import Geometry, Source
-from tasks.scan.slices import check_spacing
-
-# pydicom's warnings quote the header's values, and the header names the patient.
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+from tasks.scan.slices import check_gaps, check_upright
 
 ORIENTATION_TOLERANCE = 1e-4
 """Direction cosines of one series differ by 1e-7 in real data; this much moves a corner by less than 0.1 mm."""
 
-_HEADER_TAGS = [
-    "SOPClassUID",
-    "SeriesInstanceUID",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "ImageType",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SliceHeader:
-    """What a series is put together from. `position_mm`, `orientation` (row, then column direction) are on LPS axes.
+class Stack:
+    """The frames of one volume in the order of their positions, parallel and at equal distances."""
 
-    `spacing_mm` is the distance of rows, then of columns. Empty tuples stand for what the header lacks.
-    """
-
-    file: Path
-    sop_class: str
-    series: str
-    rows: int
-    columns: int
-    frames: int
-    samples: int
-    image_type: tuple[str, ...]
-    position_mm: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing_mm: tuple[float, ...]
+    frames: tuple[Frame, ...]
+    step_mm: float
 
     @property
-    def normal(self) -> NDArray[np.float64]:
-        """Unit vector at right angles to the slice."""
-        return np.cross(self.orientation[:3], self.orientation[3:])
+    def positions_mm(self) -> NDArray[np.float64]:
+        """Where the first voxel of each frame lies (N, 3), on LPS axes."""
+        return np.array([frame.position_mm for frame in self.frames])
 
     @property
-    def height_mm(self) -> float:
-        """Where the slice lies along its normal."""
-        return float(np.dot(self.position_mm, self.normal))
+    def directions(self) -> NDArray[np.float64]:
+        """Unit vectors, as columns, along which column, row and slice number grow, on LPS axes."""
+        first = self.frames[0]
+        return np.stack([first.orientation[:3], first.orientation[3:], first.normal], axis=1)
 
-
-def is_dicom(file: Path) -> bool:
-    """Whether the file begins as DICOM does: with the mark after the preamble, or with a tag and a class of image.
-
-    The first tag alone would do for old files without a preamble, but raw voxels of 8, 8 begin like it too.
-    """
-    with file.open("rb") as stream:
-        start = stream.read(1024)
-    return start[128:132] == b"DICM" or (start[:2] in (b"\2\0", b"\x08\0") and b"1.2.840.10008.5.1.4.1.1" in start)
-
-
-def read_slice_header(file: Path, case: str) -> SliceHeader:
-    """The header of one DICOM file.
-
-    Raises:
-        UnreadableImage: no DICOM file, or damaged before its pixels.
-    """
-    with reading(file, case):
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_HEADER_TAGS, force=is_dicom(file))
-        return SliceHeader(
-            file=file,
-            sop_class=str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", "")),
-            series=str(dataset.get("SeriesInstanceUID", "")),
-            rows=int(dataset.get("Rows") or 0),
-            columns=int(dataset.get("Columns") or 0),
-            frames=int(dataset.get("NumberOfFrames") or 1),
-            samples=int(dataset.get("SamplesPerPixel") or 1),
-            image_type=tuple(str(part) for part in dataset.get("ImageType") or ()),
-            position_mm=_numbers(dataset.get("ImagePositionPatient"), 3),
-            orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
-            spacing_mm=_numbers(dataset.get("PixelSpacing"), 2),
-        )
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """Distance of columns, rows and slices."""
+        rows_mm, columns_mm = self.frames[0].spacing_mm
+        return np.array([columns_mm, rows_mm, self.step_mm])
 
 
 def read_header(source: Source, case: str) -> Header:
@@ -112,126 +64,154 @@ def read_header(source: Source, case: str) -> Header:
     The spacing of slices is the distance of their positions, and every gap is checked.
 
     Raises:
-        UnreadableImage, UnsupportedImage, UnusableGeometry, MissingSlice, DuplicateSlice, UnevenSlices
+        GantryTilt, and what `read_stack` raises.
     """
-    headers = [read_slice_header(file, case) for file in source.files]
-    _check_whole(headers, case)
-    _check_supported(headers, case)
-    _check_placed(headers, case)
-    headers.sort(key=lambda header: header.height_mm)
-    positions_mm = np.array([header.position_mm for header in headers])
-    first = headers[0]
-    step_mm = check_spacing(positions_mm, first.normal, case)
-    directions = np.stack([first.orientation[:3], first.orientation[3:], first.normal], axis=1)
-    spacing_mm = np.array([first.spacing_mm[1], first.spacing_mm[0], step_mm])
-    return Header(
-        source=Source(format="dicom", files=tuple(header.file for header in headers)),
-        geometry=Geometry(
-            shape=(first.columns, first.rows, len(headers)),
-            affine=affine_from_lps(directions, spacing_mm, positions_mm[0]),
-        ),
-    )
+    stack = _read_upright(source, case)
+    return Header(source=source_of(stack.frames), geometry=grid_of(stack))
 
 
 def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
     """All voxels, index (column, row, slice), in the units of the rescale tags, and the grid.
 
-    Padding becomes the lowest real value, so that it is neither a value of its own nor counted as missing.
+    Raises:
+        what `read_header` raises; TruncatedPixels, UnreadableImage for a slice that is cut short or cannot be decoded.
+    """
+    stack = _read_upright(source, case)
+    return read_pixels(stack.frames, case), grid_of(stack)
+
+
+def read_stack(source: Source, case: str) -> Stack:
+    """The frames of `source`, sorted and checked: whole, of one kind, parallel, at equal distances. Tilt is allowed.
 
     Raises:
-        what `read_header` raises; UnreadableImage for a slice whose pixels are cut short or cannot be decoded.
+        UnreadableImage, UnsupportedImage, ColourImage, MosaicImage, UnusableGeometry, MixedOrientations, TimeSeries,
+        MissingSlice, DuplicateSlice, UnevenSlices
     """
-    header = read_header(source, case)
-    voxels = np.empty(header.geometry.shape, np.float32, order="F")
-    for index, file in enumerate(header.source.files):
+    frames = _frames(source, case)
+    _check_whole(frames, case)
+    _check_supported(frames, case)
+    _check_placed(frames, case)
+    _check_copies(frames, case)
+    normal = frames[0].normal
+    frames.sort(key=lambda frame: float(np.dot(frame.position_mm, normal)))
+    step_mm = check_gaps(np.array([frame.position_mm for frame in frames]), normal, case)
+    return Stack(frames=tuple(frames), step_mm=step_mm)
+
+
+def grid_of(stack: Stack) -> Geometry:
+    """The grid of `stack`, index (column, row, slice); of right angles where there is no tilt."""
+    first = stack.frames[0]
+    return Geometry(
+        shape=(first.columns, first.rows, len(stack.frames)),
+        affine=affine_from_lps(stack.directions, stack.spacing_mm, stack.positions_mm[0]),
+    )
+
+
+def source_of(frames: Sequence[Frame]) -> Source:
+    """The files that hold `frames`, each once, in their order; and which frames of each, where it holds more."""
+    chosen: dict[str, list[Frame]] = {}
+    for frame in frames:
+        chosen.setdefault(str(frame.file), []).append(frame)
+    indices = tuple(tuple(sorted(frame.index for frame in parts)) for parts in chosen.values())
+    return Source(
+        format="dicom",
+        files=tuple(parts[0].file for parts in chosen.values()),
+        frames=indices if any(frame.count > 1 for frame in frames) else (),
+    )
+
+
+def _frames(source: Source, case: str) -> list[Frame]:
+    frames: list[Frame] = []
+    for number, file in enumerate(source.files):
         with reading(file, case):
-            voxels[:, :, index] = decode_slice(pydicom.dcmread(file, force=is_dicom(file)))
-    padding = np.isnan(voxels)
-    if padding.any():
-        voxels[padding] = voxels[~padding].min(initial=np.inf) if not padding.all() else 0
-    return voxels, header.geometry
+            found = read_frames(file, case)
+            frames += [found[index] for index in source.frames[number]] if source.frames else found
+    return frames
 
 
-def decode_slice(dataset: pydicom.Dataset) -> NDArray[np.float32]:
-    """The pixels of one slice, index (column, row), after the rescale tags; NaN where there is padding.
-
-    MONOCHROME1 is inverted within its stored bits. pydicom clears the bits above those (old overlays).
-    """
-    stored = dataset.pixel_array
-    padding = _padding(dataset, stored)
-    values = stored.astype(np.float32)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values = (-1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1) - values
-    values = values * np.float32(dataset.get("RescaleSlope", 1)) + np.float32(dataset.get("RescaleIntercept", 0))
-    values[padding] = np.nan
-    return np.asarray(values, np.float32).transpose()
+def _read_upright(source: Source, case: str) -> Stack:
+    stack = read_stack(source, case)
+    check_upright(stack.positions_mm, stack.directions[:, 2], case)
+    return stack
 
 
-def _padding(dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, np.bool_)
-    ends = sorted((int(value), int(dataset.get("PixelPaddingRangeLimit", value))))
-    return np.asarray((stored >= ends[0]) & (stored <= ends[1]))
-
-
-def _numbers(value: Any, count: int) -> tuple[float, ...]:
-    """`value` as that many finite floats; empty if it is anything else."""
-    numbers = tuple(float(part) for part in value) if value is not None and not isinstance(value, str | float) else ()
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else ()
-
-
-def _check_whole(headers: list[SliceHeader], case: str) -> None:
+def _check_whole(frames: Sequence[Frame], case: str) -> None:
     """Raises UnreadableImage if a file ends before it gives the picture's size: pydicom takes that for a header."""
-    for header in headers:
-        if header.rows == 0 or header.columns == 0:
+    for frame in frames:
+        if frame.rows == 0 or frame.columns == 0:
             raise UnreadableImage(
                 case,
-                found=f"'{shown(header.file)}' ends before its pixels",
+                found=f"'{shown(frame.file)}' ends before its pixels",
                 needed="complete slices",
                 remedy="send the series again from the scanner or archive",
             )
 
 
-def _check_supported(headers: list[SliceHeader], case: str) -> None:
-    """Raises UnsupportedImage unless the headers are slices of one series, one grey value a pixel, one slice a file."""
-    series = len({header.series for header in headers})
-    sizes = {(header.rows, header.columns) for header in headers}
-    frames = max(header.frames for header in headers)
-    wrong = {
-        f"{series} series instead of one": series > 1,
-        "a series in colour": any(header.samples > 1 for header in headers),
-        "a series of mosaics (many slices in one picture)": any("MOSAIC" in header.image_type for header in headers),
-        f"a multi-frame image of {frames} frames": frames > 1,
-        "slices of different sizes": len(sizes) > 1,
-        "a series of a single slice": len(headers) == 1,
-    }
-    for found, is_so in wrong.items():
+def _check_supported(frames: Sequence[Frame], case: str) -> None:
+    """Raises unless the frames are slices of one series, one grey value a pixel."""
+    series = len({frame.series for frame in frames})
+    together = max(1 if frame.described else frame.count for frame in frames)
+    wrong: list[tuple[bool, type[CaseError], str]] = [
+        (series > 1, UnsupportedImage, f"{series} series instead of one"),
+        (any(frame.colour for frame in frames), ColourImage, "a series in colour"),
+        (
+            any("MOSAIC" in frame.image_type for frame in frames),
+            MosaicImage,
+            "a series of mosaics (many slices in one picture)",
+        ),
+        (together > 1, UnsupportedImage, f"a multi-frame image of {together} frames, none with a position of its own"),
+        (
+            len({(frame.rows, frame.columns) for frame in frames}) > 1,
+            UnsupportedImage,
+            "slices of different sizes",
+        ),
+        (len(frames) == 1, UnsupportedImage, "a series of a single slice"),
+    ]
+    for is_so, error, found in wrong:
         if is_so:
-            raise UnsupportedImage(
+            raise error(
                 case,
                 found=found,
-                needed="one series of at least two single-frame grey slices",
+                needed="one series of at least two grey slices, each with its position",
                 remedy="export it as such a series, or convert it to NIfTI",
             )
 
 
-def _check_placed(headers: list[SliceHeader], case: str) -> None:
-    """Raises UnusableGeometry unless every slice says where it is, and all are parallel and have equal pixels."""
-    first = headers[0]
+def _check_placed(frames: Sequence[Frame], case: str) -> None:
+    """Raises unless every slice says where it is, and all are parallel and have equal pixels."""
+    first = frames[0]
+    error: type[CaseError] = UnusableGeometry
     found = ""
-    if not all(header.position_mm and header.orientation and header.spacing_mm for header in headers):
+    if not all(frame.position_mm and frame.orientation and frame.spacing_mm for frame in frames):
         found = "a slice lacks its position, orientation or pixel spacing"
-    elif not all(np.allclose(header.orientation, first.orientation, atol=ORIENTATION_TOLERANCE) for header in headers):
-        found = "the slices are not parallel"
-    elif not all(np.allclose(header.spacing_mm, first.spacing_mm, rtol=1e-4) for header in headers):
+    elif not all(
+        np.allclose(frame.orientation, first.orientation, rtol=0, atol=ORIENTATION_TOLERANCE) for frame in frames
+    ):
+        error, found = MixedOrientations, "the slices are not parallel"
+    elif not all(np.allclose(frame.spacing_mm, first.spacing_mm, rtol=1e-4) for frame in frames):
         found = "the slices have different pixel spacings"
     elif abs(np.linalg.norm(first.normal) - 1) > 1e-3:
         found = "the row and column directions of the slices are not at right angles"
     if found:
-        raise UnusableGeometry(
+        raise error(
             case,
             found=found,
             needed="parallel slices with position, orientation and pixel spacing",
-            remedy="export the series again",
+            remedy="export the series again; slices that lie across each other must become series of their own",
+        )
+
+
+def _check_copies(frames: Sequence[Frame], case: str) -> None:
+    """Raises DuplicateSlice if one slice was exported twice: all slices twice would look like a time series.
+
+    Not all that share an identifier are copies: careless anonymisers give one to all slices.
+    """
+    instances = [(frame.instance, frame.index, frame.position_mm) for frame in frames if frame.instance]
+    copies = len(instances) - len(set(instances))
+    if copies:
+        raise DuplicateSlice(
+            case,
+            found=f"{copies} of {len(frames)} slices are copies of another one, under the same identifier",
+            needed="each slice once",
+            remedy="remove the copies, or export the series again into an empty folder",
         )

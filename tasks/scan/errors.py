@@ -3,7 +3,17 @@
 PipelineError
 ├── CaseError                 one case's data is wrong: never retried, always reported, the others go on
 │   ├── UnreadableImage       the file is truncated, corrupt, or not what its name says
+│   ├── TruncatedPixels       a slice ends before its pixels do
 │   ├── UnsupportedImage      readable, but not one 3-D volume of scalar voxels
+│   ├── ColourImage           a DICOM series in colour
+│   ├── MosaicImage           a DICOM series with many slices in one picture
+│   ├── TimeSeries            a DICOM series of several volumes at the same positions
+│   ├── MixedOrientations     the slices of a series are not parallel
+│   ├── GantryTilt            the slices of a series are not stacked at right angles
+│   ├── TooLarge              the header claims more voxels than a scan may have
+│   ├── DecompressionBomb     a small file that would unpack to something huge and nearly constant
+│   ├── StillBeingWritten     the file changed while the cohort was looked at
+│   ├── ChannelMismatch       a case has more channels than the model
 │   ├── UnusableGeometry      the header does not say where the voxels are
 │   ├── MissingSlice          a series has a gap
 │   ├── DuplicateSlice        a series has two slices at one position
@@ -11,6 +21,8 @@ PipelineError
 │   ├── NonFiniteVoxels       NaN or infinity among the voxels
 │   ├── EmptyImage            all voxels have one value: there is nothing to segment
 │   ├── GridMismatch          image and reference are on different grids
+│   ├── ForeignReference      a DICOM segmentation that was made on another series
+│   ├── OverlappingSegments   a DICOM segmentation that gives a voxel to two segments
 │   ├── UnknownLabel          a reference holds a value the model has no label for
 │   ├── NoReference           a case of a training set without a label map, or with an empty one
 │   ├── NoPrediction          a reference to which no segmentation belongs
@@ -74,6 +86,46 @@ class UnsupportedImage(CaseError):
     """The file is readable, but is not one 3-D volume of scalar voxels."""
 
 
+class TruncatedPixels(CaseError):
+    """A DICOM file ends before its pixels do."""
+
+
+class ColourImage(CaseError):
+    """A DICOM series has several values a pixel, or colours from a palette."""
+
+
+class MosaicImage(CaseError):
+    """A DICOM series has many slices in one picture, as Siemens scanners write functional MR."""
+
+
+class TimeSeries(CaseError):
+    """A DICOM series holds several volumes at the same positions, which neither type, echo nor folder tells apart."""
+
+
+class MixedOrientations(CaseError):
+    """The slices of a DICOM series are not parallel."""
+
+
+class GantryTilt(CaseError):
+    """The slices of a DICOM series are stacked along a line that is not at right angles to them."""
+
+
+class TooLarge(CaseError):
+    """The header claims more voxels than a scan may have."""
+
+
+class DecompressionBomb(CaseError):
+    """A small file that would unpack to something huge, and nearly constant: no scan does."""
+
+
+class StillBeingWritten(CaseError):
+    """The size or time of a file changed while the cohort was looked at."""
+
+
+class ChannelMismatch(CaseError):
+    """A case has more channels than the model takes."""
+
+
 class UnusableGeometry(CaseError):
     """The header does not say where the voxels are: no position, a sheared or singular affine, a zero spacing."""
 
@@ -100,6 +152,14 @@ class EmptyImage(CaseError):
 
 class GridMismatch(CaseError):
     """Image and reference are on different grids."""
+
+
+class ForeignReference(CaseError):
+    """A DICOM segmentation was made on another series than the image's."""
+
+
+class OverlappingSegments(CaseError):
+    """A DICOM segmentation gives a voxel to two segments; a label map has one label a voxel."""
 
 
 class UnknownLabel(CaseError):

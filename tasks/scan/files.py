@@ -16,9 +16,15 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader, or a kill at any moment, finds all of it or the former file."""
+def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write `content` to `path` so that a reader, or a kill at any moment, finds all of it or the former file.
+
+    `mode` are the permissions of the file, from its first byte on; None: the account's usual ones.
+    """
     temporary = temporary_name(path)
+    if mode is not None:
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode)
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()

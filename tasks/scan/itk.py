@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from tasks.scan.errors import UnsupportedImage
+from tasks.scan.errors import UnsupportedImage, UnusableGeometry
 from tasks.scan.geometry import affine_from_lps
 from tasks.scan.reading import Header, reading
 from tasks.scan.records import Geometry, Source
@@ -24,17 +24,15 @@ def data_file(header: Path) -> Path | None:
     Raises:
         OSError: the header cannot be read.
     """
-    with header.open("rb") as stream:
-        match = _DATA_FILE.search(stream.read(1 << 16).split(b"\n\n")[0])
-    name = match.group(1).decode(errors="replace") if match else "LOCAL"
-    return None if name.upper().startswith(("LOCAL", "LIST")) or "%" in name else header.parent / name
+    name = _data_name(header)
+    return None if name.upper() == "LOCAL" or _is_several(name) else header.parent / name
 
 
 def read_header(source: Source, case: str) -> Header:
     """The grid of an NRRD or MetaImage file.
 
     Raises:
-        UnreadableImage, UnsupportedImage
+        UnreadableImage, UnsupportedImage, UnusableGeometry
     """
     reader = _open(source, case)
     stored = reader.GetSize()
@@ -43,6 +41,13 @@ def read_header(source: Source, case: str) -> Header:
     pixel = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
     if reader.GetNumberOfComponents() != 1 or "complex" in pixel:
         raise _unsupported(case, f"voxels of type '{pixel}'")
+    if _is_nowhere(reader):
+        raise UnusableGeometry(
+            case,
+            found="an NRRD header without `space`, which says which way its axes run in the patient",
+            needed="a header that places the voxels in the patient",
+            remedy="save the volume again with a program that knows where it lies",
+        )
     dimension = reader.GetDimension()
     directions = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
     affine = affine_from_lps(directions, np.array(reader.GetSpacing()[:3]), np.array(reader.GetOrigin()[:3]))
@@ -70,9 +75,31 @@ def _open(source: Source, case: str) -> SimpleITK.ImageFileReader:
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(file)
         reader.ReadImageInformation()
-        if file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None:
+        detached = file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None
+        if detached or _is_several(_data_name(file)):  # MetaIO corrupts memory over a name that it cannot open
             raise _unsupported(case, "a header whose voxels are in several files, or nowhere")
         return reader
+
+
+def _is_nowhere(reader: SimpleITK.ImageFileReader) -> bool:
+    """Whether the header leaves the patient out: ITK takes such an NRRD for LPS; known spaces it turns into LPS.
+
+    With four axes NRRD has no name for the space, and ITK itself writes none.
+    """
+    is_nrrd = reader.HasMetaDataKey("ITK_InputFilterName") and "Nrrd" in reader.GetMetaData("ITK_InputFilterName")
+    space = reader.GetMetaData("NRRD_space") if reader.HasMetaDataKey("NRRD_space") else ""
+    return is_nrrd and reader.GetDimension() == 3 and not space.startswith("left-posterior-superior")
+
+
+def _data_name(header: Path) -> str:
+    """The file with the voxels, or the pattern of several, as the header says it; LOCAL where it says nothing."""
+    with header.open("rb") as stream:
+        match = _DATA_FILE.search(stream.read(1 << 16).split(b"\n\n")[0])
+    return match.group(1).decode(errors="replace") if match else "LOCAL"
+
+
+def _is_several(name: str) -> bool:
+    return name.upper().startswith("LIST") or "%" in name
 
 
 def _unsupported(case: str, found: str) -> UnsupportedImage:

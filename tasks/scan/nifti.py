@@ -21,7 +21,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from tasks.scan.errors import UnreadableImage, UnsupportedImage, UnusableGeometry
+from tasks.scan.errors import DecompressionBomb, UnreadableImage, UnsupportedImage, UnusableGeometry
 from tasks.scan.files import write_whole
 from tasks.scan.geometry import as_affine, grid_distance_mm
 from tasks.scan.reading import Header, reading, shown
@@ -30,8 +30,11 @@ from tasks.scan.records import Affine, Geometry, Shape, Source
 FORM_DISTANCE_MM = 1.0
 """sform and qform that put a corner further apart than this are worth a warning."""
 
+MOST_TRAILING_BLOCKS = 64
+"""Megabytes that may follow the voxels before the file is refused."""
+
 _HEADERS = {348: Nifti1Header, 540: Nifti2Header}
-_MAGIC = (b"n+1", b"ni1", b"n+2", b"ni2")
+_MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # the spatial codes of xyzt_units; anything else is taken as mm
 _GEOMETRY_FIELDS = (
     "pixdim",
@@ -82,15 +85,14 @@ def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometr
     """All voxels (scaled, in the stored order) and the grid. Every byte is read, so that gzip's checksum is checked.
 
     Raises:
-        UnreadableImage, UnsupportedImage, UnusableGeometry
+        UnreadableImage, UnsupportedImage, UnusableGeometry, DecompressionBomb
     """
     geometry = read_header(source, case).geometry
     header = _raw_header(source.files[0], case)
     file = source.files[-1]
     with reading(file, case), _open(file) as stream, np.errstate(over="ignore"):
         voxels = np.asarray(ArrayProxy(stream, header, mmap=False), dtype=np.float32)
-        while stream.read(1 << 20):
-            pass
+        _drain(stream, case)
         return voxels.reshape(geometry.shape), geometry
 
 
@@ -124,6 +126,19 @@ def _open(file: Path) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
 
 
+def _drain(stream: BinaryIO, case: str) -> None:
+    """Reads on to the end. Raises DecompressionBomb if that is further from the voxels than anything NIfTI allows."""
+    for _ in range(MOST_TRAILING_BLOCKS):
+        if not stream.read(1 << 20):
+            return
+    raise DecompressionBomb(
+        case,
+        found=f"the file goes on for more than {MOST_TRAILING_BLOCKS} MB after its last voxel",
+        needed="a file that ends with its voxels",
+        remedy="look at where the file comes from, and copy or convert it again",
+    )
+
+
 def _raw_header(file: Path, case: str) -> Nifti1Header:
     with reading(file, case), _open(file) as stream:
         content = stream.read(540)
@@ -132,9 +147,21 @@ def _raw_header(file: Path, case: str) -> Nifti1Header:
         if size is None or len(content) < size:
             raise _not_nifti(file, case)
         header = _HEADERS[size](content[:size], check=False)
-        if bytes(header["magic"])[:3] not in _MAGIC:
+        if bytes(header["magic"]) not in _MAGIC:
             raise _not_nifti(file, case)
-        return header
+        return _as_the_standard_reads(header)
+
+
+def _as_the_standard_reads(header: Nifti1Header) -> Nifti1Header:
+    """`header`, with the two values that old writers leave at 0 and nibabel takes at their word.
+
+    Voxels in a `.nii` begin behind the header: with an offset of 0 its own bytes would be read as voxels. The sign of
+    the third axis is negative or it is not (nifti1.h: "if pixdim[0]=0, this value is treated as +1").
+    """
+    if bytes(header["magic"])[:2] == b"n+":
+        header["vox_offset"] = max(int(header["vox_offset"]), header.single_vox_offset)
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+    return header
 
 
 def _not_nifti(file: Path, case: str) -> UnreadableImage:

@@ -20,6 +20,8 @@ _LASTING = {
     errno.ENOTDIR: ("does not exist", _COPY_AGAIN),
     errno.ELOOP: ("is a link that leads nowhere", _COPY_AGAIN),
     errno.EISDIR: ("is a folder without a readable scan", "put the scan into it, or name another folder"),
+    errno.ENAMETOOLONG: ("is named by a damaged header", _COPY_AGAIN),
+    errno.EINVAL: ("cannot be read: its header points to nowhere", _COPY_AGAIN),
     errno.EACCES: ("may not be read by this account", "let the account that runs this read it"),
 }
 

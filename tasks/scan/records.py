@@ -7,7 +7,7 @@ record before it, so whatever a later stage needs to undo a step is at hand.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Affine = tuple[tuple[float, float, float, float], ...]
-Format = Literal["dicom", "nifti", "itk"]
+Format = Literal["dicom", "sheared", "nifti", "itk"]
 T = TypeVar("T")
 FORBID_UNKNOWN = ConfigDict(extra="forbid")
 """For records that are read from a user's file: a key that does not exist is an error, not a default."""
@@ -24,14 +24,22 @@ FORBID_UNKNOWN = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The files of one image. A DICOM series lists its slices in the order of their positions."""
+    """The files of one image. A DICOM series lists its slices in the order of their positions.
+
+    `sheared` is a DICOM series whose gantry tilt, if it has any, is to be sheared out.
+
+    `frames` says for each file which of its frames are meant, counted from 0; empty: all of them.
+    """
 
     format: Format
     files: tuple[Path, ...]
+    frames: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files:
             raise ValueError("a source needs at least one file")
+        if self.frames and len(self.frames) != len(self.files):
+            raise ValueError("frames are named for each file or for none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +72,8 @@ class Case:
     geometry: Geometry
     reference: Source | None = None
     warnings: tuple[str, ...] = ()
+    groups: dict[str, str] = field(default_factory=dict)
+    """What the manifest or layout says beside: subject, session, site, scanner …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

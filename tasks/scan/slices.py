@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.scan.errors import DuplicateSlice, MissingSlice, UnevenSlices, UnsupportedImage, UnusableGeometry
+from tasks.scan.errors import DuplicateSlice, GantryTilt, MissingSlice, TimeSeries, UnevenSlices, UnusableGeometry
 
 SAME_POSITION_MM = 1e-3
 """Slices closer than this are at one position."""
@@ -17,22 +17,40 @@ TILT_TOLERANCE_DEGREES = 0.1
 """Angle between the slices' normal and the line from the first to the last position that rounding can explain."""
 
 
-def check_spacing(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> float:
-    """The distance of neighbouring slices in mm, for positions (N, 3) sorted along the slices' `normal`.
+def check_gaps(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> float:
+    """The distance of neighbouring slices in mm along `normal`, for positions (N, 3) sorted along it.
 
     Raises:
-        UnsupportedImage: each position is held by equally many slices: a time series, or several echoes.
-        DuplicateSlice: some position is held twice.
+        TimeSeries: each position is held by equally many slices. DuplicateSlice: some position is held twice.
         MissingSlice: a gap of two or more steps; UnevenSlices: any other gap that is not one step.
-        UnusableGeometry: the line of positions is not along the normal (gantry tilt), or a slice is off that line.
+        UnusableGeometry: a slice lies beside the line of the others.
     """
     heights_mm = positions_mm @ normal
     gaps_mm = np.diff(heights_mm)
     _check_duplicates(heights_mm, gaps_mm, case)
     step_mm = float(np.sort(gaps_mm)[(len(gaps_mm) - 1) // 2])  # a gap that occurs, and not the wider one of two
-    _check_gaps(heights_mm, gaps_mm, step_mm, case)
-    _check_line(positions_mm, normal, case)
+    _check_steps(heights_mm, gaps_mm, step_mm, case)
+    _check_line(positions_mm, case)
     return float(heights_mm[-1] - heights_mm[0]) / len(gaps_mm)
+
+
+def check_upright(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> None:
+    """Nothing, if the slices are stacked along their normal. Raises GantryTilt."""
+    degrees = tilt_degrees(positions_mm, normal)
+    if degrees > TILT_TOLERANCE_DEGREES:
+        raise GantryTilt(
+            case,
+            found=f"the slices are stacked {degrees:.1f}° away from their normal (gantry tilt)",
+            needed="slices stacked at right angles",
+            remedy='set ingest.tilt = "shear" to have them moved onto an upright grid, '
+            "or reconstruct the series without tilt",
+        )
+
+
+def tilt_degrees(positions_mm: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
+    """The angle between the slices' normal and the line from the first to the last position."""
+    line = positions_mm[-1] - positions_mm[0]
+    return float(np.degrees(np.arccos(np.clip(line @ normal / np.linalg.norm(line), -1, 1))))
 
 
 def volumes_at_each_position(heights_mm: NDArray[np.float64]) -> int:
@@ -48,11 +66,11 @@ def _check_duplicates(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float
         return
     volumes = volumes_at_each_position(heights_mm)
     if volumes:
-        raise UnsupportedImage(
+        raise TimeSeries(
             case,
             found=f"a series of {volumes} volumes: each position holds {volumes} slices",
             needed="one 3-D volume",
-            remedy="export the time point or echo that should be segmented as a series of its own",
+            remedy="export the one that should be segmented as a series of its own",
         )
     raise DuplicateSlice(
         case,
@@ -63,7 +81,7 @@ def _check_duplicates(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float
     )
 
 
-def _check_gaps(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float64], step_mm: float, case: str) -> None:
+def _check_steps(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float64], step_mm: float, case: str) -> None:
     tolerance_mm = 0.01 + STEP_TOLERANCE * step_mm
     steps = np.rint(gaps_mm / step_mm)
     odd = np.flatnonzero(np.abs(gaps_mm - step_mm) > tolerance_mm)
@@ -88,18 +106,9 @@ def _check_gaps(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float64], s
     )
 
 
-def _check_line(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> None:
-    line = positions_mm[-1] - positions_mm[0]
-    line = line / np.linalg.norm(line)
-    angle = float(np.degrees(np.arccos(np.clip(line @ normal, -1, 1))))
-    if angle > TILT_TOLERANCE_DEGREES:
-        raise UnusableGeometry(
-            case,
-            found=f"the slices are stacked {angle:.1f}° away from their normal (gantry tilt)",
-            needed="slices stacked at right angles",
-            remedy="reconstruct the series without tilt, or convert it to NIfTI with a tool that corrects the tilt",
-        )
+def _check_line(positions_mm: NDArray[np.float64], case: str) -> None:
     along = positions_mm - positions_mm[0]
+    line = along[-1] / np.linalg.norm(along[-1])
     aside_mm = float(np.linalg.norm(along - np.outer(along @ line, line), axis=1).max())
     if aside_mm > 0.1:
         raise UnusableGeometry(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.scan import dicom, itk, nifti
+from tasks.scan import dicom, itk, nifti, segmentation, tilt
 from tasks.scan.errors import EmptyImage, GridMismatch, NonFiniteVoxels, UnknownLabel, UnsupportedImage
 from tasks.scan.geometry import (
     GRID_TOLERANCE_MM,
@@ -24,11 +24,13 @@ from tasks.scan.records import Case, Geometry, Source
 
 _READ_HEADER: dict[str, Callable[[Source, str], Header]] = {
     "dicom": dicom.read_header,
+    "sheared": tilt.read_header,
     "nifti": nifti.read_header,
     "itk": itk.read_header,
 }
 _READ_STORED: dict[str, Callable[[Source, str], tuple[NDArray[np.float32], Geometry]]] = {
     "dicom": dicom.read_stored,
+    "sheared": tilt.read_stored,
     "nifti": nifti.read_stored,
     "itk": itk.read_stored,
 }
@@ -86,16 +88,20 @@ def read_voxels(source: Source, case: str) -> tuple[NDArray[np.float32], Geometr
     return np.ascontiguousarray(to_canonical(voxels, geometry)), geometry
 
 
-def read_labels(source: Source, grid: Geometry, case: str) -> NDArray[np.uint16]:
+def read_labels(source: Source, grid: Geometry, case: str, image: Source | None = None) -> NDArray[np.uint16]:
     """The label map (X, Y, Z) on the closest RAS+ axes. `grid` is the image's, as stored.
 
-    The label map may be stored in another order of axes, as long as it covers the same voxels.
+    The label map may be stored in another order of axes, as long as it covers the same voxels. A DICOM segmentation
+    may leave out slices; it must be one of `image`, where that is given and is DICOM too.
 
     Raises:
-        CaseError: as `read_header`; GridMismatch; UnknownLabel for a value that is not 0, 1, … 65535.
+        CaseError: as `read_header`; GridMismatch; UnknownLabel for a value that is not 0, 1, … 65535; ForeignReference,
+        OverlappingSegments.
     """
+    if segmentation.is_segmentation(source, case):
+        return np.ascontiguousarray(to_canonical(segmentation.read_stored_labels(source, grid, image, case), grid))
+    _check_same_grid(read_geometry(source, case), grid, case)  # before its voxels are read: they may claim any size
     voxels, geometry = _read(source, case)
-    _check_same_grid(geometry, grid, case)
     with np.errstate(invalid="ignore"):
         labels = np.rint(voxels)
         wrong = ~((np.abs(voxels - labels) <= LABEL_TOLERANCE) & (labels >= 0) & (labels <= 65535))
@@ -107,6 +113,16 @@ def read_labels(source: Source, grid: Geometry, case: str) -> NDArray[np.uint16]
             remedy="save the reference as a label map; a resampled one needs nearest-neighbour interpolation",
         )
     return np.ascontiguousarray(to_canonical(labels.astype(np.uint16), geometry))
+
+
+def read_label_values(source: Source, case: str) -> set[int]:
+    """The labels of a label map on whatever grid, without 0; of a DICOM segmentation those that it describes.
+
+    Raises what `read_labels` raises.
+    """
+    if segmentation.is_segmentation(source, case):
+        return segmentation.read_segment_numbers(source, case)
+    return set(np.unique(read_labels(source, read_header(source, case).geometry, case)).tolist()) - {0}
 
 
 def write_mask(labels: NDArray[np.uint8 | np.uint16], case: Case, path: Path) -> None:

@@ -73,7 +73,7 @@ def read_reference(case: Case, grid: Geometry) -> NDArray[np.uint16]:
     """The label map (X, Y, Z) of `case` on RAS+ axes. Raises NoReference when there is none."""
     if case.reference is None:
         raise NoReference(case.name, "no reference", "a label map for every training case", "add one, or leave it out")
-    return read_labels(case.reference, grid, case.name)
+    return read_labels(case.reference, grid, case.name, case.image)
 
 
 def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:

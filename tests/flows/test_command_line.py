@@ -7,10 +7,12 @@ import time
 
 import pandas as pd
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.command_line import main, parser
 from tasks.report import write_tables
-from tests.phantoms import affine, box, picture, truncate, write_nifti
+from tests.enhanced import write_segmentation
+from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 from tests.tasks.report.cases import score, segmented
 
 SHAPE = (8, 9, 10)
@@ -20,6 +22,12 @@ COMMANDS = ("demo", "ingest", "train", "run", "evaluate", "compare", "explain", 
 
 def code_of(*argv: object) -> int:
     return main([str(argument) for argument in argv])
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory):
+    with temporary_settings({PREFECT_HOME: tmp_path_factory.mktemp("home")}):
+        yield
 
 
 @pytest.fixture
@@ -64,6 +72,17 @@ def test_ingest_has_a_line_for_every_case_and_every_file_set_aside(cohort, capsy
     assert "bad   unreadable_image: " in printed
     assert "set aside: " in printed
     assert "2 cases, 1 with a problem" in printed
+
+
+def test_ingest_writes_its_table(cohort, tmp_path):
+    assert code_of("ingest", cohort, "--workers", 1, "--output", tmp_path / "table.csv") == 1
+    table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert table["status"].tolist() == ["quarantined", "found", "set_aside"]
+
+
+def test_a_table_that_cannot_be_written_is_named(cohort, tmp_path, capsys):
+    assert code_of("ingest", cohort, "--workers", 1, "--output", tmp_path / "gone" / "table.csv") == 2
+    assert "UnwritableOutput" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -164,3 +183,17 @@ def test_compare_closes_the_gate_when_the_cohort_got_worse(tmp_path, capsys):
     assert code_of("compare", first, second, "--output", output, "--gate", 0.05) == 0
     assert code_of("compare", second, first, "--output", output, "--gate", 0) == 0
     assert {path.name for path in output.iterdir()} == {"comparison.csv", "comparison_cases.csv", "comparison.html"}
+
+
+def test_evaluate_compares_label_maps_with_dicom_segmentations(tmp_path, capsys):
+    one = box(SHAPE, (1, 1, 1), (3, 3, 3))
+    series = write_dicom_series(tmp_path / "series", picture(one), GRID)
+    write_nifti(tmp_path / "p" / "a.nii.gz", one, GRID)
+    (tmp_path / "r").mkdir()
+    for name in ("a", "b"):
+        write_segmentation(tmp_path / "r" / f"{name}.dcm", series, {1: one})
+    assert code_of("evaluate", tmp_path / "p", tmp_path / "r", "--output", tmp_path / "m.csv", "--workers", 1) == 1
+    metrics = pd.read_csv(tmp_path / "m.csv").set_index("case")
+    assert metrics["status"].to_dict() == {"a": "scored", "b": "not_segmented"}
+    assert metrics["dice"].to_dict()["a"] == 1
+    assert "b: case 'b': a reference alone" in capsys.readouterr().out

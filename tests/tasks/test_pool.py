@@ -7,7 +7,7 @@ import pytest
 from distributed import LocalCluster
 
 from tasks import pool as pool_module
-from tasks.pool import PoolConfig, attempt, map_cases, open_pool
+from tasks.pool import PoolConfig, attempt, map_cases, map_small_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
 from tests import poison
@@ -65,8 +65,30 @@ def test_a_case_that_kills_its_worker_takes_no_other_with_it(pool):
 
 
 def test_a_case_that_hangs_is_ended_and_the_others_go_on(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "CASE_SECONDS", 2.0)
+    monkeypatch.setattr(pool_module, "CASE_SECONDS", 10.0)
     results = map_cases(pool, "read", poison.hang_at_two, numbers(5))
+    assert [result.value for result in results] == [0, 1, None, 3, 4]
+    assert results[2].problem.reason == "case_timed_out"
+
+
+def test_small_cases_travel_together_and_come_back_in_order(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "CHUNK", 4)
+    results = map_small_cases(pool, "double", poison.double, numbers(10))
+    assert [result.value for result in results] == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert [result.name for result in results] == [f"n{number}" for number in range(10)]
+    assert all(result.costs[-1].stage == "double" for result in results)
+
+
+def test_a_small_case_that_kills_its_worker_costs_only_itself(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "CHUNK", 4)
+    results = map_small_cases(pool, "headers", poison.die_at_three, numbers(9))
+    assert [result.value for result in results] == [0, 1, 2, None, 4, 5, 6, 7, 8]
+    assert results[3].problem.reason == "worker_died"
+
+
+def test_a_small_case_that_hangs_costs_only_itself(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "CHUNK", 4)
+    results = map_small_cases(pool, "headers", poison.hang_at_two, numbers(5), seconds=10.0)
     assert [result.value for result in results] == [0, 1, None, 3, 4]
     assert results[2].problem.reason == "case_timed_out"
 
@@ -111,3 +133,10 @@ def test_pools_beside_each_other_listen_on_loopback_alone(pool):
 def test_a_negative_number_of_workers_is_refused():
     with pytest.raises(ValueError, match="workers must be 0"):
         PoolConfig(workers=-1)
+
+
+def test_a_worker_that_dies_at_once_each_time_comes_back(pool):
+    """Deaths in a row, each the first work of a new process: Dask's nanny forgets one that it never saw alive."""
+    for _ in range(2):
+        results = map_cases(pool, "infer", poison.die_at_three, numbers(5))
+        assert [result.value for result in results] == [0, 1, 2, None, 4]

@@ -6,7 +6,7 @@ import pytest
 from tasks.model import KeepLargest, Model, Plan, Window
 from tasks.postprocess import keep_largest, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
-from tasks.scan.records import Case, Prediction, Source
+from tasks.scan.records import Case, Geometry, Prediction, Source
 from tasks.scan.resample import coarse_axis, resample_image, resample_labels, resampled_shape, restore_labels
 from tasks.scan.volume import read_geometry, read_labels
 from tests.phantoms import affine, box, picture, write_nifti
@@ -129,3 +129,22 @@ def test_there_and_back_every_voxel_is_where_it_was(tmp_path, axes, spacing_mm):
     restored = read_labels(mask, case.geometry, "C1")
     assert (restored != canonical).mean() < (0.0001 if spacing_mm == (1, 1, 1) else 0.02)
     assert segmentation.volumes_ml[1] == pytest.approx((restored == 1).sum() * np.prod(spacing_mm) / 1000)
+
+
+def test_flags_and_the_grid_that_was_read_go_on_with_the_case(tmp_path):
+    image = write_nifti(
+        tmp_path / "a.nii.gz", picture(box(SHAPE, (2, 3, 1), (7, 5, 8))), affine((1, 1, 7), shape=SHAPE)
+    )
+    source = Source(format="nifti", files=(image,))
+    stale = Geometry(shape=SHAPE, affine=((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)))
+    case = Case(name="a", image=source, geometry=stale, warnings=("odd",))
+    plan = Plan(network=NETWORK, spacing_mm=(2, 2, 2), patch=(4, 4, 4), batch_size=1)
+    fingerprint = {"foreground_mean": {"min": 5000.0, "max": 6000.0}}
+    prepared = preprocess_case(case, plan, tmp_path, fingerprint)
+    assert [flag.split(":")[0] for flag in prepared.case.warnings] == [
+        "odd",
+        "few slices",
+        "extreme anisotropy",
+        "intensity far from the training data",
+    ]
+    assert prepared.case.geometry == read_geometry(source, "a")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest import Search, discover, ingest_case
 from tasks.scan.errors import EmptyCohort, MissingSlice, UnknownSetting, UnreadableImage
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 
@@ -75,7 +75,7 @@ def test_other_files_are_set_aside_with_a_reason(tmp_path: Path):
         "notes.txt": "no format of a scan",
         "scans.zip": "an archive: unpack it to have its scans segmented",
         "nothing": "empty",
-        "gone": "a link that leads nowhere, or no file",
+        "gone": "a link that leads nowhere",
     }
 
 
@@ -118,7 +118,9 @@ def test_a_reference_without_a_case_is_said(tmp_path: Path):
     write_nifti(tmp_path / "cohort" / "a.nii.gz", VOXELS)
     write_nifti(tmp_path / "references" / "A.nii.gz", VOXELS)
     _, set_aside = discover(tmp_path / "cohort", tmp_path / "references")
-    assert [item.reason for item in set_aside] == ["1 references have no case of their name, for example 'A'"]
+    assert [item.reason for item in set_aside] == [
+        "references without a case of their name: 1, nor of their series, for example 'A'"
+    ]
 
 
 def test_two_references_of_one_name_are_used_by_none(tmp_path: Path):
@@ -127,14 +129,14 @@ def test_two_references_of_one_name_are_used_by_none(tmp_path: Path):
     write_nifti(tmp_path / "references" / "a.nii", VOXELS)
     ((case,), (item,)) = discover(tmp_path / "cohort", tmp_path / "references")
     assert case.reference is None
-    assert item.reason.startswith("2 references have no case of their name")
+    assert item.reason.startswith("references without a case of their name: 2")
 
 
 def test_references_and_outputs_inside_the_cohort_are_no_cases(tmp_path: Path):
     write_nifti(tmp_path / "a.nii.gz", VOXELS)
     write_nifti(tmp_path / "references" / "a.nii.gz", VOXELS)
     write_nifti(tmp_path / "out" / "segmentations" / "a.nii.gz", VOXELS)
-    cases, _ = discover(tmp_path, tmp_path / "references", excluded=[tmp_path / "out"])
+    cases, _ = discover(tmp_path, tmp_path / "references", Search(excluded=(tmp_path / "out",)))
     assert [case.name for case in cases] == ["a"]
     assert cases[0].reference is not None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.ingest import Found, discover, ingest_case
-from tasks.scan.errors import UnknownSetting, UnreadableImage, UnsupportedImage
+from tasks.scan.errors import ChannelMismatch, UnknownSetting, UnreadableImage, UnsupportedImage
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
 
 REAL = Path(__file__).parents[3] / "../shared/data/hippocampus"
@@ -78,7 +78,7 @@ def test_names_in_a_manifest_are_made_safe_and_unique(tmp_path: Path):
     assert len({case.name for case in cases}) == 3
 
 
-@pytest.mark.parametrize("header", ["case;image", "case,picture", "name,image", "case,image,label", ""])
+@pytest.mark.parametrize("header", ["case;image", "case,picture", "name,image", "case,image,refrence", ""])
 def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, header: str):
     with pytest.raises(UnknownSetting, match="needed: case,image"):
         manifest(tmp_path, header, "C07,1.nii.gz")
@@ -88,6 +88,12 @@ def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path):
     (tmp_path / "cohort.csv").write_bytes(b"case,image\nM\xfcller,1.nii\n")
     with pytest.raises(UnknownSetting, match="not CSV in UTF-8"):
         discover(tmp_path / "cohort.csv", None)
+
+
+def test_further_columns_of_a_manifest_are_the_groups_of_its_cases(tmp_path: Path):
+    write_nifti(tmp_path / "1.nii.gz", VOXELS)
+    (case,) = manifest(tmp_path, "case,image,site,scanner", "C07,1.nii.gz,Calgary, 3T")
+    assert ingest_case(case).groups == {"site": "Calgary", "scanner": "3T"}
 
 
 def decathlon(folder: Path, *listed: str) -> Path:
@@ -124,3 +130,63 @@ def test_the_202_hippocampi_all_have_a_reference():
     assert all(case.reference for case in cases)
     assert set_aside == []
     assert cases[0].name == "hippocampus_003"
+
+
+def nnunet(folder: Path, *files: str) -> Path:
+    for name in files:
+        write_nifti(folder / name, VOXELS)
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps({**description, "numTraining": len(files)}))
+    return folder
+
+
+def test_an_nnunet_folder_has_a_case_for_each_channel_0000(tmp_path: Path):
+    files = ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTr/b_0000.nii.gz", "imagesTs/c_0000.nii.gz")
+    cases, set_aside = discover(nnunet(tmp_path, *files), None)
+    assert [(case.name, case.reference is not None) for case in cases] == [("a", True), ("b", False), ("c", False)]
+    assert ingest_case(cases[0]).geometry.shape == SHAPE
+    assert set_aside == []
+
+
+@pytest.mark.parametrize(
+    ("files", "channels"),
+    [(("a_0000.nii.gz", "a_0001.nii.gz"), "0000, 0001"), (("a_0001.nii.gz",), "0001")],
+)
+def test_an_nnunet_case_of_other_channels_is_one_case_and_refused(tmp_path: Path, files, channels):
+    (case,), _ = discover(nnunet(tmp_path, *(f"imagesTr/{file}" for file in files)), None)
+    with pytest.raises(ChannelMismatch, match=f"case 'a': the channels {channels}; needed: one channel, 0000"):
+        ingest_case(case)
+
+
+def bids(folder: Path, *files: str) -> Path:
+    for name in files:
+        write_nifti(folder / name, VOXELS)
+    (folder / "dataset_description.json").write_text("{}")
+    return folder
+
+
+def test_a_bids_folder_has_a_case_for_each_anatomical_image(tmp_path: Path):
+    files = ("sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz")
+    others = ("sub-02/func/sub-02_task-rest_bold.nii.gz", "sub-02/anat/sub-02_mask.nii.gz")
+    cases, set_aside = discover(bids(tmp_path, *files, *others), None)
+    assert [(case.name, case.groups) for case in cases] == [
+        ("sub-01_ses-a_T1w", {"subject": "01", "session": "a"}),
+        ("sub-02_T1w", {"subject": "02"}),
+    ]
+    assert [item.code for item in set_aside] == ["label_map_beside_the_scans", "not_an_anatomical_image"]
+
+
+@pytest.mark.parametrize("label", ["sub-01_dseg", "sub-01_T1w", "sub-01_T1w_seg-manual", "sub-01_T1w_label-SC_seg"])
+def test_a_label_map_under_the_derivatives_of_bids_is_the_reference(tmp_path: Path, label: str):
+    other = "derivatives/labels/sub-011/anat/sub-011_dseg.nii.gz"
+    bids(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", f"derivatives/labels/sub-01/anat/{label}.nii.gz", other)
+    ((case,), _) = discover(tmp_path, None)
+    assert case.reference is not None
+    assert case.reference.files[0].name == f"{label}.nii.gz"
+
+
+def test_of_several_label_maps_of_bids_none_is_used(tmp_path: Path):
+    labels = ("derivatives/a/sub-01_dseg.nii.gz", "derivatives/b/sub-01_T1w_seg-manual.nii.gz")
+    ((case,), (item,)) = discover(bids(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", *labels), None)
+    assert case.reference is None
+    assert item.code == "several_references_of_one_case"

@@ -6,7 +6,7 @@ import pytest
 from pydicom.uid import MediaStorageDirectoryStorage, generate_uid
 
 from tasks.ingest import discover, ingest_case
-from tasks.scan.errors import DuplicateSlice, UnreadableImage, UnsupportedImage
+from tasks.scan.errors import DuplicateSlice, MixedOrientations, TimeSeries, UnreadableImage, UnsupportedImage
 from tests.phantoms import affine, box, edit_dicom, picture, truncate, write_dicom_series
 
 SHAPE = (4, 5, 6)
@@ -115,20 +115,61 @@ def test_orientations_split_a_series(tmp_path: Path):
     assert len({case.name for case in cases}) == 2
 
 
+def test_echoes_split_a_series_with_two_slices_at_each_position(tmp_path: Path):
+    write_series(tmp_path / "a", EchoTime="4.9")
+    write_series(tmp_path / "b", EchoTime="7.4")
+    mix(tmp_path / "a", tmp_path / "b")
+    assert [ingest_case(case).geometry.shape for case in discover(tmp_path, None)[0]] == [SHAPE, SHAPE]
+
+
+def test_a_stray_image_type_does_not_split_an_echo(tmp_path: Path):
+    edit_dicom(write_series(tmp_path / "a", EchoTime="4.9")[2], ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    write_series(tmp_path / "b", EchoTime="7.4")
+    mix(tmp_path / "a", tmp_path / "b")
+    assert [ingest_case(case).geometry.shape for case in discover(tmp_path, None)[0]] == [SHAPE, SHAPE]
+
+
+def test_slices_that_all_lie_across_each_other_are_one_case_refused_by_name(tmp_path: Path):
+    for number, (row, column) in enumerate((("0", "1"), ("0.6", "0.8"), ("0.8", "0.6"))):
+        files = write_series(tmp_path / str(number))
+        edit_dicom(files[2], ImageOrientationPatient=["1", "0", "0", "0", column, row])
+        for file in files[:2] + files[3:]:
+            file.unlink()
+    ((case,), _) = discover(tmp_path, None)
+    with pytest.raises(MixedOrientations, match="the slices are not parallel"):
+        ingest_case(case)
+
+
+def test_spectra_with_rows_and_columns_are_no_images(tmp_path: Path):
+    write_series(tmp_path / "a", SOPClassUID="1.2.840.10008.5.1.4.1.1.4.2")
+    cases, set_aside = discover(tmp_path, None)
+    assert cases == []
+    assert {item.reason for item in set_aside} == {"a DICOM object without an image"}
+
+
 def test_a_time_series_is_one_case_that_is_refused_by_name(tmp_path: Path):
     write_series(tmp_path / "a")
-    write_series(tmp_path / "b")
+    for index, file in enumerate(write_series(tmp_path / "b")):
+        edit_dicom(file, SOPInstanceUID=f"1.2.{index}")
     mix(tmp_path / "a", tmp_path / "b")
     ((case,), _) = discover(tmp_path, None)
-    with pytest.raises(UnsupportedImage, match="a series of 2 volumes"):
+    with pytest.raises(TimeSeries, match="a series of 2 volumes"):
         ingest_case(case)
 
 
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localiser"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localiser: a picture to plan the scan on"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "a DICOM segmentation, not a scan"),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"},
+            "a radiotherapy dose, not a scan",
+        ),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.9", "Rows": None},  # a volume rendering's presentation state
+            "a DICOM object without an image",
+        ),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.3", "Rows": None}, "a DICOM object without an image"),
         (
             {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "ImagePositionPatient": None},

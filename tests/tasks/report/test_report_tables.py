@@ -10,7 +10,6 @@ from tasks.compare.differences import CASE_COLUMNS, LABEL_COLUMNS
 from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
-from tasks.scan.errors import CaseError
 from tasks.scan.records import Outcome, Problem
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
@@ -151,6 +150,5 @@ def test_the_data_dictionary_lists_the_columns_of_the_summary():
     assert [*counts, *columns] == list(SUMMARY_COLUMNS)
 
 
-def test_the_data_dictionary_lists_every_status_and_every_reason():
+def test_the_data_dictionary_lists_every_status():
     assert documented("Status of a case and label") == list(SCORE_STATUSES)
-    assert documented("Reasons") == [error.reason() for error in CaseError.__subclasses__()]

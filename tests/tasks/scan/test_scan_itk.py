@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 
-from tasks.scan.errors import UnreadableImage, UnsupportedImage
+from tasks.scan.errors import UnreadableImage, UnsupportedImage, UnusableGeometry
 from tasks.scan.itk import data_file
 from tasks.scan.records import Source
 from tasks.scan.volume import read_header, read_voxels
@@ -31,6 +32,19 @@ def test_a_file_gives_back_its_voxels_and_grid(tmp_path: Path, name: str):
     voxels, geometry = read_voxels(write(tmp_path / name), "a")
     np.testing.assert_array_equal(voxels, VOXELS)
     np.testing.assert_allclose(geometry.affine, [(1, 0, 0, -7), (0, 2, 0, 5), (0, 0, 3, 11), (0, 0, 0, 1)])
+
+
+@pytest.mark.parametrize("space", [b"", b"space: scanner-xyz\n"])
+def test_an_nrrd_that_does_not_say_how_it_lies_in_the_patient_is_refused(tmp_path: Path, space: bytes):
+    source = write(tmp_path / "a.nrrd")
+    content = source.files[0].read_bytes()
+    if not space:
+        for line in (b"space directions", b"space origin"):
+            start = content.index(line)
+            content = content[:start] + content[content.index(b"\n", start) + 1 :]
+    source.files[0].write_bytes(content.replace(b"space: left-posterior-superior\n", space))
+    with pytest.raises(UnusableGeometry, match="an NRRD header without `space`"):
+        read_header(source, "a")
 
 
 @pytest.mark.parametrize("name", ["a.nhdr", "a.mhd"])
@@ -85,3 +99,13 @@ def test_what_is_not_one_volume_of_numbers_is_refused(tmp_path: Path, image: Sim
     SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
     with pytest.raises(UnsupportedImage, match=found):
         read_header(Source(format="itk", files=(tmp_path / "a.mha",)), "a")
+
+
+@pytest.mark.parametrize("name", ["LOCAL\udcd0%", "slice%03d.raw 1 6 1", "LIST"])
+def test_a_meta_image_whose_voxels_are_elsewhere_never_reaches_simpleitk(tmp_path: Path, name: str):
+    file = tmp_path / "a.mha"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.ones((3, 4, 5), np.int16)), file)
+    content = file.read_bytes().replace(b"ElementDataFile = LOCAL", b"ElementDataFile = " + os.fsencode(name))
+    file.write_bytes(content)
+    with pytest.raises((UnreadableImage, UnsupportedImage)):
+        read_header(Source(format="itk", files=(file,)), "a")

@@ -148,6 +148,24 @@ def test_a_spacing_of_zero_is_refused_and_not_repaired_to_1_mm(tmp_path: Path):
         read_geometry(source(file), "a")
 
 
+def test_a_sign_of_the_third_axis_that_was_left_at_zero_is_plus(tmp_path: Path):
+    image = nibabel.Nifti1Image(VOXELS, None)
+    image.set_qform(affine((1, 1, 2), origin_mm=(1, 2, 8)), code=1)
+    file = save(tmp_path / "a.nii", image).files[0]
+    content = bytearray(file.read_bytes())
+    content[76:80] = bytes(4)  # pixdim[0]
+    file.write_bytes(content)
+    assert read_geometry(source(file), "a").affine[2] == (0, 0, 2, 8)
+
+
+def test_an_offset_that_was_left_at_zero_does_not_make_voxels_of_the_header(tmp_path: Path):
+    file = write_nifti(tmp_path / "a.nii", VOXELS)
+    content = bytearray(file.read_bytes())
+    content[108:112] = bytes(4)  # vox_offset
+    file.write_bytes(content)
+    np.testing.assert_array_equal(read_voxels(source(file), "a")[0], VOXELS)
+
+
 def test_microns_become_millimetres_with_a_warning(tmp_path: Path):
     image = nibabel.Nifti1Image(VOXELS, affine((500, 500, 500)))
     image.header.set_xyzt_units("micron")
@@ -171,7 +189,25 @@ def test_doubles_too_large_for_float32_are_refused(tmp_path: Path):
 
 
 def test_an_away_file_system_is_no_fault_of_the_case(tmp_path: Path):
-    file = tmp_path / ("a" * 300 + ".nii")  # the name is too long for the file system: an OSError of its own
-    with pytest.raises(OSError, match="too long") as caught:
+    file = tmp_path / "a.nii"
+    file.symlink_to(
+        "/proc/self/mem"
+    )  # what lies at address 0 cannot be read: an input/output error, as of a lost share
+    with pytest.raises(OSError, match="Input/output error") as caught:
         read_header(source(file), "a")
     assert not isinstance(caught.value, CaseError)
+
+
+@pytest.mark.parametrize("tail", [b"\x1b", b" ", b"1"])
+def test_a_damaged_magic_is_no_nifti(tmp_path: Path, tail: bytes):
+    file = write_nifti(tmp_path / "a.nii", VOXELS)
+    content = bytearray(file.read_bytes())
+    content[347:348] = tail
+    file.write_bytes(content)
+    with pytest.raises(UnreadableImage, match="does not begin with a NIfTI header"):
+        read_header(source(file), "a")
+
+
+def test_a_name_too_long_for_the_file_system_is_a_fault_of_the_case(tmp_path: Path):
+    with pytest.raises(UnreadableImage, match="named by a damaged header"):
+        read_header(source(tmp_path / ("a" * 300 + ".nii")), "a")

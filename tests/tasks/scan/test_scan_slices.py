@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tasks.scan.errors import DuplicateSlice, MissingSlice, UnevenSlices, UnsupportedImage, UnusableGeometry
-from tasks.scan.slices import check_spacing
+from tasks.scan.errors import DuplicateSlice, GantryTilt, MissingSlice, TimeSeries, UnevenSlices, UnusableGeometry
+from tasks.scan.slices import check_gaps, check_upright
 
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -12,21 +12,21 @@ def stack(*heights_mm: float) -> np.ndarray:
 
 
 def test_the_spacing_is_the_distance_of_positions():
-    assert check_spacing(stack(0, 6.5, 13, 19.5), UP, "C07") == 6.5
+    assert check_gaps(stack(0, 6.5, 13, 19.5), UP, "C07") == 6.5
 
 
 def test_positions_rounded_to_hundredths_are_even():
-    assert check_spacing(stack(0, 0.63, 1.25, 1.88, 2.5), UP, "C07") == 0.625
+    assert check_gaps(stack(0, 0.63, 1.25, 1.88, 2.5), UP, "C07") == 0.625
 
 
 def test_a_gap_of_two_steps_is_a_missing_slice():
     with pytest.raises(MissingSlice, match=r"1 slice missing: after 4\.00 mm the next is at 8\.00 mm"):
-        check_spacing(stack(0, 2, 4, 8, 10), UP, "C07")
+        check_gaps(stack(0, 2, 4, 8, 10), UP, "C07")
 
 
 def test_the_message_counts_slices_and_gaps():
     with pytest.raises(MissingSlice) as caught:
-        check_spacing(stack(0, 1, 2, 5, 6, 8), UP, "C07")
+        check_gaps(stack(0, 1, 2, 5, 6, 8), UP, "C07")
     assert caught.value.found == (
         "3 slices missing: after 2.00 mm the next is at 5.00 mm, where the usual step is 1.00 mm (2 such gaps)"
     )
@@ -34,38 +34,43 @@ def test_the_message_counts_slices_and_gaps():
 
 def test_a_slice_is_missed_among_three():
     with pytest.raises(MissingSlice, match=r"after 1\.00 mm the next is at 3\.00 mm"):
-        check_spacing(stack(0, 1, 3), UP, "C07")
+        check_gaps(stack(0, 1, 3), UP, "C07")
 
 
 def test_two_slices_at_one_position_are_a_duplicate():
     with pytest.raises(DuplicateSlice, match=r"1 of 4 slices lie where another one does, the first at 1\.00 mm"):
-        check_spacing(stack(0, 1, 1, 2), UP, "C07")
+        check_gaps(stack(0, 1, 1, 2), UP, "C07")
 
 
 def test_two_slices_at_each_position_are_two_volumes():
-    with pytest.raises(UnsupportedImage, match="a series of 2 volumes"):
-        check_spacing(stack(0, 0, 1, 1, 2, 2), UP, "C07")
+    with pytest.raises(TimeSeries, match="a series of 2 volumes"):
+        check_gaps(stack(0, 0, 1, 1, 2, 2), UP, "C07")
 
 
 def test_steps_of_a_real_uneven_series_are_refused():
     with pytest.raises(UnevenSlices, match=r"steps from 1\.08 to 7\.00 mm"):
-        check_spacing(stack(0, 4, 8, 9.08, 16.08), UP, "C07")
+        check_gaps(stack(0, 4, 8, 9.08, 16.08), UP, "C07")
 
 
 def test_small_steps_that_add_up_are_a_drift():
     gaps = [1.0] * 40 + [1.0199] * 40
     with pytest.raises(UnevenSlices, match=r"drift up to 0\.39 mm"):
-        check_spacing(stack(*np.cumsum(gaps)), UP, "C07")
+        check_gaps(stack(*np.cumsum(gaps)), UP, "C07")
 
 
 def test_a_tilted_stack_is_refused_with_its_angle():
     positions = np.array([(0.0, height * np.tan(np.radians(15)), height) for height in range(5)])
-    with pytest.raises(UnusableGeometry, match=r"15\.0° away from their normal \(gantry tilt\)"):
-        check_spacing(positions, UP, "C07")
+    with pytest.raises(GantryTilt, match=r"15\.0° away from their normal \(gantry tilt\)"):
+        check_upright(positions, UP, "C07")
 
 
 def test_one_slice_beside_the_others_is_refused():
     positions = stack(0, 1, 2, 3)
     positions[1, 0] += 0.5
     with pytest.raises(UnusableGeometry, match=r"0\.50 mm beside the line"):
-        check_spacing(positions, UP, "C07")
+        check_gaps(positions, UP, "C07")
+
+
+def test_the_step_of_a_tilted_stack_is_along_the_normal():
+    positions = np.array([(0.0, height * np.tan(np.radians(15)), height) for height in (0, 2, 4)])
+    assert check_gaps(positions, UP, "C07") == 2.0

@@ -1,0 +1,159 @@
+"""Layouts of public data sets: Medical Segmentation Decathlon, nnU-Net raw, BIDS."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tasks.ingest.found import Found, SetAside
+from tasks.ingest.glance import source_of
+from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder
+from tasks.ingest.names import name_of_file
+from tasks.scan.errors import UnknownSetting
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_NOT_ANATOMY = ("func", "dwi", "fmap", "perf", "eeg", "meg", "ieeg", "beh", "mrs", "nirs", "motion")
+_BIDS_LABELS = re.compile(r"_(dseg|mask|seg|probseg|defacemask)$")
+
+
+def find_in_decathlon(folder: Path, search: Search) -> Finding:
+    """The cases of `imagesTr`, each with its label map of `labelsTr`, of `imagesTs`, and listed files that are missing.
+
+    Raises:
+        UnknownSetting: `dataset.json` does not list the training images.
+    """
+    cases, set_aside = find_in_folder(folder / "imagesTr", search)
+    present = {file for case in cases for file in case.image.files}
+    missing = [file for file in _listed(folder) if file not in present]
+    looks = search.look(missing)
+    cases += [Found(name=name_of_file(file, file.parent), image=source_of(file, looks[file])) for file in missing]
+    return _with_labels_and_tests(folder, (cases, set_aside), search)
+
+
+def find_in_nnunet(folder: Path, search: Search) -> Finding:
+    """The cases of `imagesTr` and `imagesTs`, `CASE_0000` and its further channels being one, with those of `labelsTr`.
+
+    A case with other channels than `_0000` alone is found, and refused when its headers are checked.
+    """
+    return _with_labels_and_tests(folder, _join_channels(find_in_folder(folder / "imagesTr", search)), search)
+
+
+def find_in_bids(folder: Path, search: Search) -> Finding:
+    """The anatomical images of `sub-*`, with subject and session as groups, and their label maps under `derivatives`.
+
+    A label map belongs to an image when it begins with its name, or with its entities and ends in `_dseg`. Where
+    several do, none is used: which of them is right is not for a program to say.
+    """
+    cases: list[Found] = []
+    set_aside: list[SetAside] = []
+    for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
+        found, others = find_in_folder(subject, search)
+        cases += [_bids_case(case) for case in found]
+        set_aside += others
+    scans = [case for case in cases if not _not_an_anatomical_image(case)]
+    set_aside += [
+        SetAside(path=case.image.files[0], reason=reason)
+        for case in cases
+        if (reason := _not_an_anatomical_image(case))
+    ]
+    if not (folder / "derivatives").is_dir():
+        return scans, set_aside
+    labels, others = find_in_folder(folder / "derivatives", search)
+    matched = [_with_bids_reference(case, labels) for case in scans]
+    return [case for case, _ in matched], [*set_aside, *others, *(item for _, items in matched for item in items)]
+
+
+def is_decathlon(folder: Path) -> bool:
+    """Whether the folder holds `dataset.json` and `imagesTr`."""
+    return (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir()
+
+
+def is_nnunet(folder: Path) -> bool:
+    """Whether it does, and `dataset.json` names channels or a file ending, as nnU-Net's does."""
+    return is_decathlon(folder) and bool(_description(folder).keys() & {"channel_names", "file_ending"})
+
+
+def is_bids(folder: Path) -> bool:
+    """Whether the folder holds `dataset_description.json` and a subject."""
+    return (folder / "dataset_description.json").is_file() and any(folder.glob("sub-*"))
+
+
+def _with_labels_and_tests(folder: Path, finding: Finding, search: Search) -> Finding:
+    cases, set_aside = finding
+    if (folder / "labelsTr").is_dir():
+        cases, unused = add_references(cases, folder / "labelsTr", search)
+        set_aside = set_aside + unused
+    if (folder / "imagesTs").is_dir():
+        tests = find_in_folder(folder / "imagesTs", search)
+        tests = _join_channels(tests) if is_nnunet(folder) else tests
+        cases, set_aside = cases + tests[0], set_aside + tests[1]
+    return cases, set_aside
+
+
+def _join_channels(finding: Finding) -> Finding:
+    """The files `CASE_0000`, `CASE_0001` … as one case each; others stay what they are."""
+    channels: dict[str, list[tuple[str, Found]]] = defaultdict(list)
+    for case in finding[0]:
+        match = _CHANNEL.fullmatch(case.name)
+        name, number = match.groups() if match else (case.name, "0000")
+        channels[name].append((number, case))
+    cases = []
+    for name, numbered in channels.items():
+        numbers = tuple(number for number, _ in sorted(numbered, key=lambda pair: pair[0]))
+        first = min(numbered, key=lambda pair: pair[0])[1]
+        cases.append(replace(first, name=name, channels=() if numbers == ("0000",) else numbers))
+    return cases, finding[1]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return [folder / entry["image"] for entry in _description(folder)["training"]]
+    except (KeyError, TypeError) as error:
+        raise UnknownSetting(
+            f"'{folder / 'dataset.json'}' does not list its training images as the Decathlon does"
+        ) from error
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UnknownSetting(f"'{folder / 'dataset.json'}' is not JSON; copy or write it again") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _bids_case(case: Found) -> Found:
+    """The case under its file's name, which BIDS makes unique, with the entities that group it."""
+    file = case.image.files[0]
+    entities = dict(re.findall(r"(?:^|_)(sub|ses)-([A-Za-z0-9]+)", file.name))
+    words = {"sub": "subject", "ses": "session"}
+    return replace(
+        case,
+        name=name_of_file(file, file.parent),
+        groups={words[entity]: value for entity, value in entities.items()},
+    )
+
+
+def _not_an_anatomical_image(case: Found) -> str:
+    if case.image.files[0].parent.name in _NOT_ANATOMY:
+        return "not an anatomical image: BIDS keeps those in anat"
+    return "a label map beside the scans" if _BIDS_LABELS.search(case.name) else ""
+
+
+def _with_bids_reference(case: Found, labels: Sequence[Found]) -> tuple[Found, list[SetAside]]:
+    entities = case.name.rsplit("_", 1)[0]
+    stems = {name_of_file(label.image.files[0], label.image.files[0].parent): label for label in labels}
+    own = [
+        label
+        for stem, label in stems.items()
+        if stem == case.name or stem.startswith(f"{case.name}_") or re.fullmatch(rf"{re.escape(entities)}_dseg", stem)
+    ]
+    if len(own) > 1:
+        reason = f"several references of one case: {len(own)} begin with '{case.name}'"
+        return case, [SetAside(path=own[0].image.files[0].parent, reason=reason)]
+    return replace(case, reference=own[0].image if own else None), []

@@ -1,0 +1,109 @@
+"""One look into a file: what it is, and, of a DICOM file, its header. The only part of discovery that opens files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from tasks.scan.errors import UnreadableImage
+from tasks.scan.frames import Frame, is_dicom, read_frames
+from tasks.scan.itk import data_file
+from tasks.scan.records import FORBID_UNKNOWN, Format, Source
+
+NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
+ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+DICOM = (".dcm", ".dicom", ".ima")
+NOT_READABLE = "may not be read by this account"
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What one look into a file told. A file that is not `aside` is a scan, or has the name of one."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    format: Format
+    aside: str = ""
+    """Why it is no scan."""
+    voxels: Path | None = None
+    """The file beside an NRRD or MetaImage header that holds its voxels."""
+    frames: tuple[Frame, ...] = ()
+    """Of DICOM; none where it cannot be read."""
+
+
+Look: TypeAlias = Callable[[Sequence[Path]], dict[Path, Glance]]
+"""How files are looked into: one after the other here, or in parallel and with a memory (`tasks/ingest/ingest.py`)."""
+
+
+def look_here(files: Sequence[Path]) -> dict[Path, Glance]:
+    """A glance at each of `files`, one after the other."""
+    return {file: glance(file) for file in files}
+
+
+def glance(file: Path) -> Glance:
+    """What `file` is. A folder is looked at only if it cannot be listed: DICOM's reader will say so.
+
+    Raises:
+        OSError: the share is away.
+    """
+    name = suffix(file)
+    if file.exists() and not file.is_file() and not file.is_dir():
+        return Glance(format="nifti", aside="neither file nor folder")
+    if not file.is_dir() and name not in NIFTI + ITK + DICOM and (aside := _not_a_scan(file)):
+        return Glance(format="nifti", aside=aside)
+    if name in ITK:
+        return Glance(format="itk", voxels=data_file(file) if is_readable(file) else None)
+    if not _is_dicom_file(file):
+        return Glance(format="nifti")
+    try:
+        return Glance(format="dicom", frames=tuple(read_frames(file, file.name)))
+    except UnreadableImage:
+        return Glance(format="dicom")
+
+
+def source_of(file: Path, look: Glance) -> Source:
+    """The file, with the one that holds its voxels where that is another."""
+    if suffix(file) == ".img" and (header := file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")).exists():
+        file = header
+    voxels = look.voxels
+    if suffix(file) == ".hdr":
+        voxels = next((other for other in (file.with_suffix(".img"), file.with_suffix(".IMG")) if other.exists()), None)
+    return Source(format=look.format, files=(file,) if voxels is None else (file, voxels))
+
+
+def is_readable(file: Path) -> bool:
+    """By trying: on a network share the mode of a file does not tell."""
+    try:
+        file.open("rb").close()
+    except (PermissionError, FileNotFoundError):
+        return False
+    return True
+
+
+def suffix(file: Path) -> str:
+    """The extension in small letters; `.nii.gz` is one."""
+    return ".nii.gz" if file.name.lower().endswith(".nii.gz") else file.suffix.lower()
+
+
+def _not_a_scan(file: Path) -> str:
+    """Why a file without the name of a scan is set aside; empty if it is DICOM all the same."""
+    if not file.is_file():
+        return "a link that leads nowhere"
+    if not is_readable(file):
+        return NOT_READABLE
+    if is_dicom(file):
+        return ""
+    if suffix(file) in ARCHIVES:
+        return "an archive: unpack it to have its scans segmented"
+    return "no format of a scan" if file.stat().st_size else "empty"
+
+
+def _is_dicom_file(file: Path) -> bool:
+    """By its name, or else by how it begins."""
+    name = suffix(file)
+    if name in DICOM or file.is_dir():
+        return True
+    return name not in (".nii", ".nii.gz", ".hdr", *ITK) and is_readable(file) and is_dicom(file)

@@ -1,0 +1,72 @@
+"""Label maps for the cases of a cohort: by name, and DICOM segmentations by the series they were made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.ingest.found import Found, SetAside
+from tasks.ingest.names import name_of_file
+from tasks.ingest.series import SEGMENTATION
+from tasks.scan.errors import UnreadableImage
+from tasks.scan.frames import read_frames
+from tasks.scan.records import Source
+from tasks.scan.segmentation import Referenced, is_segmentation, read_referenced
+
+
+def with_segmentations(
+    found: Sequence[Found], set_aside: Sequence[SetAside], folder: Path
+) -> tuple[list[Found], list[SetAside]]:
+    """`found`, and the DICOM segmentations among what was `set_aside`: no scans, but references."""
+    files = [item.path for item in set_aside if item.reason == SEGMENTATION]
+    segmentations = [
+        Found(name=name_of_file(file.with_suffix(""), folder), image=Source(format="dicom", files=(file,)))
+        for file in files
+    ]
+    return [*found, *segmentations], [item for item in set_aside if item.path not in files]
+
+
+def match_by_series(cases: Sequence[Found], references: dict[str, Source]) -> tuple[dict[str, str], set[str]]:
+    """The name of the segmentation that was made on each case's series, by the case's name; and those of no use.
+
+    Of no use are several segmentations of one series: which of them is right is not for a program to say.
+    """
+    read = {name: _made_on(source, name) for name, source in references.items()}
+    segmentations = {name: made_on for name, made_on in read.items() if made_on}
+    if not segmentations:
+        return {}, set()
+    found = {case.name: [name for name, made_on in segmentations.items() if _is_of(made_on, case)] for case in cases}
+    several = {name for names in found.values() if len(names) > 1 for name in names}
+    return {case: names[0] for case, names in found.items() if len(names) == 1}, several
+
+
+def say_unused(names: set[str], several: set[str], folder: Path) -> list[SetAside]:
+    """One line for each reason for which references are of no use to any case."""
+    ambiguous, alone = sorted(names & several), sorted(names - several)
+    set_aside = []
+    if ambiguous:
+        reason = f"several references of one series: {len(ambiguous)} DICOM segmentations, for example '{ambiguous[0]}'"
+        set_aside.append(SetAside(path=folder, reason=reason))
+    if alone:
+        reason = f"references without a case of their name: {len(alone)}, nor of their series, for example '{alone[0]}'"
+        set_aside.append(SetAside(path=folder, reason=reason))
+    return set_aside
+
+
+def _made_on(reference: Source, name: str) -> Referenced | None:
+    """What a DICOM segmentation was made on; None for other references, and for what cannot be read."""
+    try:
+        return read_referenced(reference.files[0], name) if is_segmentation(reference, name) else None
+    except UnreadableImage:
+        return None
+
+
+def _is_of(made_on: Referenced, case: Found) -> bool:
+    """Whether the segmentation was made on the case's series, or on one of its images. A case may be unreadable."""
+    if case.image.format not in ("dicom", "sheared"):
+        return False
+    files = case.image.files[:1] if made_on.series else case.image.files
+    try:
+        return any(made_on.has(frame) for file in files for frame in read_frames(file, case.name)[:1])
+    except UnreadableImage:
+        return False
