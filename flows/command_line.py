@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,6 +19,8 @@ EXIT_CODES = """exit codes: 0 every case segmented; 1 some case quarantined or f
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the sub-command in `argv`; errors that have a name are one line on standard error."""
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is not UTF-8 must not end a command that prints it
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(import_module(f"flows.commands.{arguments.command}").execute(arguments))
     except PipelineError as error:

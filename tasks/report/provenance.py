@@ -28,14 +28,17 @@ def describe_run(provenance: Mapping[str, Any], flow_run: str | None) -> dict[st
 def write_run(
     run: Mapping[str, Any], outcomes: Sequence[Outcome[Scores]], set_aside: Sequence[Mapping[str, str]], output: Path
 ) -> None:
-    """Write `run.json`, last of all: its existence says that everything it lists is there."""
+    """Write `run.json`, last of all: its existence says that everything it lists is there.
+
+    A file name that is not UTF-8 is written as JSON writes it in ASCII, `\\udcff`, and is read back as it was.
+    """
     content = {
         **run,
         "cases": {outcome.name: _case(outcome) for outcome in outcomes},
         "set_aside": list(set_aside),
         "files": {str(path.relative_to(output)): hash_files([path]) for path in written_files(output, outcomes)},
     }
-    write_whole(output / RUN, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    write_whole(output / RUN, json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def read_run(output: Path) -> dict[str, Any]:

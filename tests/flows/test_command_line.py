@@ -64,6 +64,14 @@ def test_ingest_has_a_line_for_every_case_and_every_file_set_aside(cohort, capsy
     assert "2 cases, 1 with a problem" in printed
 
 
+def test_a_file_name_that_is_not_utf8_is_printed(tmp_path):
+    write_nifti(tmp_path / "good.nii.gz", picture(box(SHAPE, (1, 1, 1), (5, 6, 7))), GRID)
+    (tmp_path / "strange\udcff.txt").write_text("x")
+    command = [sys.executable, "-m", "flows.command_line", "ingest", str(tmp_path), "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    assert "strange\\udcff.txt: no format of a scan" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
