@@ -119,7 +119,7 @@ def read_model(folder: Path) -> Model:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "model"
         raise CheckpointMismatch(
-            f"{path} is not a model of this version: {place}: {first['msg']}; copy the whole folder again, or train anew"
+            f"{path} is not a model of this version: {place}: {first['msg']}; copy the folder again, or train anew"
         ) from error
 
 

@@ -77,11 +77,13 @@ def test_a_file_name_that_is_not_utf8_is_printed(tmp_path):
     [
         (("ingest", "gone"), "EmptyCohort: 'gone' is neither a folder of scans nor a CSV manifest"),
         (("ingest", ".", "--workers", "-1"), "UnknownSetting: pool.*workers must be 0"),
+        (("ingest", ".", "--dask", "garbage"), "UnknownSetting: pool.*'garbage' is no address like"),
         (("train", ".", "--fold", "1"), "fold needs folds"),
         (("train", ".", "--folds", "f.csv", "--fold", "1", "--all"), "exclude each other"),
         (("train", ".", "--minutes", "0"), "must be above 0"),
         (("train", ".", "--minutes", "nan"), "must be above 0"),
         (("run", ".", "--model", "m", "--output", "o", "--settings", "gone.toml"), "settings 'gone.toml'"),
+        (("train", ".", "--spacing", "0", "1", "1"), "plan: .*spacing_mm, patch, batch_size and maps must be above 0"),
         (("verify", "gone"), "UnreadableRun: 'gone' holds no finished run"),
         (("explain", "gone", "C07"), "UnreadableRun"),
     ],
@@ -98,6 +100,21 @@ def test_a_setting_that_does_not_exist_is_named(tmp_path, capsys):
     (tmp_path / "s.toml").write_text("[inference]\ncolour = 'red'\n")
     assert code_of("run", tmp_path, "--model", "m", "--output", "o", "--settings", tmp_path / "s.toml") == 2
     assert "inference.colour: Unexpected keyword argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"pool = 3", "pool: Input should be a dictionary"),
+        (b"shard = '\xff'", "s.toml': .*; it must be TOML in UTF-8"),
+        (b"shard = ", "s.toml': .*; it must be TOML in UTF-8"),
+    ],
+)
+def test_settings_that_cannot_be_understood_are_refused_by_name(content, message, tmp_path, capsys):
+    (tmp_path / "s.toml").write_bytes(content)
+    arguments = ("run", tmp_path, "--model", "m", "--output", "o", "--settings", tmp_path / "s.toml")
+    assert code_of(*arguments, "--workers", "2") == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_flags_win_over_the_settings_file(tmp_path):

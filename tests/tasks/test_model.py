@@ -51,7 +51,7 @@ def test_weights_that_do_not_belong_to_the_description_are_refused(folder):
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("colour", "red", "not a model of this version: colour: .*; copy the whole folder again"),
+        ("colour", "red", "not a model of this version: colour: .*; copy the folder again"),
         ("format", 1, "not a model of this version: format: "),
         ("labels", {"1": "head"}, "3 output maps has background and 2 labels, but 1 are named"),
         ("labels", {"1": "head", "2": "body", "3": "tail"}, "2 labels, but 3 are named"),

@@ -83,6 +83,12 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("address", ["garbage", "pigeon://garden:9", "tcp://127.0.0.1:port", "a:b:c", "tcp://h:99999"])
+def test_what_is_no_address_is_refused_before_it_is_tried(address):
+    with pytest.raises(ValueError, match=f"'{address}' is no address like tcp://10.0.0.5:8786"):
+        PoolConfig(address=address)
+
+
 def test_a_cluster_without_workers_is_refused_before_the_first_case(monkeypatch):
     monkeypatch.setattr(pool_module, "CONNECT_SECONDS", 0.5)
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty:
