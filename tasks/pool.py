@@ -26,7 +26,7 @@ from prefect import get_run_logger
 
 from tasks.progress import progress_bar
 from tasks.scan.errors import CaseError, CaseTimedOut, ServiceUnavailable, WorkerDied
-from tasks.scan.records import FORBID_UNKNOWN, Case, Cost, Outcome, Problem
+from tasks.scan.records import FORBID_UNKNOWN, Case, Cost, Located, Outcome, Problem
 
 B = TypeVar("B")
 CASE_SECONDS = 1800.0
@@ -204,8 +204,9 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
 
 
 def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:
-    """`case`, stopped by `problem`."""
-    return replace(case, value=None, problem=problem)
+    """`case`, stopped by `problem`; the files it was to be read from stay known."""
+    found = case.value if isinstance(case.value, Located) else case.found
+    return replace(case, value=None, problem=problem, found=found)
 
 
 def problem_of(error: CaseError, stage: str) -> Problem:

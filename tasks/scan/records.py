@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ConfigDict
 
@@ -63,6 +63,19 @@ class Case:
     geometry: Geometry
     reference: Source | None = None
     warnings: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Located(Protocol):
+    """Whatever says which files a case is: a `Case`, or what was found before its headers were read."""
+
+    @property
+    def image(self) -> Source:
+        """The files of the scan."""
+
+    @property
+    def reference(self) -> Source | None:
+        """The files of its reference, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,3 +173,5 @@ class Outcome(Generic[T]):
     value: T | None = None
     problem: Problem | None = None
     costs: tuple[Cost, ...] = ()
+    found: Located | None = None
+    """The files of a case that was refused before there was a `case`."""

@@ -7,9 +7,11 @@ import pytest
 from distributed import LocalCluster
 
 from tasks import pool as pool_module
+from tasks.ingest.discover import ingest_case
+from tasks.ingest.found import Found
 from tasks.pool import PoolConfig, attempt, map_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable
-from tasks.scan.records import Outcome
+from tasks.scan.records import Outcome, Source
 from tests import poison
 
 
@@ -48,6 +50,14 @@ def test_a_bad_case_is_quarantined_with_reason_and_remedy(pool):
     assert (problem.stage, problem.status, problem.reason) == ("ingest", "quarantined", "missing_slice")
     assert problem.message == "case 'n1': a gap of 6 mm at 12 mm; needed: slices 3 mm apart"
     assert problem.remedy == "export the series again"
+
+
+def test_a_case_that_is_refused_keeps_the_files_it_was_found_as(tmp_path):
+    source = Source(format="nifti", files=(tmp_path / "gone.nii",))
+    found = Found(name="n", image=source, reference=source)
+    refused = attempt("ingest", ingest_case, Outcome(name="n", value=found))
+    assert (refused.value, refused.case, refused.found) == (None, None, found)
+    assert attempt("double", poison.double, Outcome(name="n", value=1)).found is None
 
 
 def test_an_error_without_a_name_is_ours(pool):
