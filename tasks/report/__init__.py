@@ -1,8 +1,20 @@
 """What analysts open in the morning: three tables, a page, and the record of the run."""
 
 from tasks.report.page import write_page
-from tasks.report.provenance import read_run, verify_output
-from tasks.report.report import Report, report
+from tasks.report.provenance import MASKS, RUN, read_run, verify_output
+from tasks.report.report import FILES, FOLDERS, Report, report
 from tasks.report.tables import write_metrics, write_tables
 
-__all__ = ["Report", "read_run", "report", "verify_output", "write_metrics", "write_page", "write_tables"]
+__all__ = [
+    "FILES",
+    "FOLDERS",
+    "MASKS",
+    "RUN",
+    "Report",
+    "read_run",
+    "report",
+    "verify_output",
+    "write_metrics",
+    "write_page",
+    "write_tables",
+]
