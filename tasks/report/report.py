@@ -42,7 +42,7 @@ def report(
     run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)}
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
-    write_page(outcomes, labels, run, output)
+    write_page(outcomes, labels, run, output, set_aside)
     aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
     write_run(run, outcomes, aside, output)
     counts = Counter(case_status(outcome) for outcome in outcomes)
