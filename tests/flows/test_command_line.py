@@ -38,6 +38,20 @@ def test_every_command_explains_itself(command, capsys):
     assert f"segment-cohort {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run", "those of an earlier run in it are overwritten"),
+        ("run", "exit codes: 0 every case segmented; 1 some case quarantined or failed"),
+        ("train", "exit codes: 0 the model is written, and no case needs attention; 1 some case could not be learnt"),
+    ],
+)
+def test_a_command_says_what_its_end_and_its_output_mean(command, said, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_is_quick_because_it_loads_no_stage():
     start = time.monotonic()
     command = [sys.executable, "-X", "importtime", "-m", "flows.command_line", "--help"]
