@@ -23,7 +23,7 @@ def writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f" ('{error.filename}')" if error.filename and Path(error.filename) != output else ""
+        where = f" ('{error.filename}')" if error.filename and str(error.filename) != str(output) else ""
         raise UnwritableOutput(
             f"output '{output}': {error.strerror or error}{where}; choose a folder that can be written"
         ) from error
