@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,11 +14,15 @@ from tasks.scan.errors import PipelineError
 
 EXIT_CODES = """exit codes: 0 every case segmented; 1 some case quarantined or failed (the report is written);
 2 the run itself could not start, nothing was touched"""
+TRAINING_EXIT_CODES = """exit codes: 0 the model is written, and no case needs attention; 1 some case could not be
+learnt from or segmented (validation/report.html); 2 the training could not start, or its loss was no number any more"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the sub-command in `argv`; errors that have a name are one line on standard error."""
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is not UTF-8 must not end a command that prints it
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(import_module(f"flows.commands.{arguments.command}").execute(arguments))
     except PipelineError as error:
@@ -67,7 +72,7 @@ def _add_ingest(commands: Commands) -> None:
 
 
 def _add_train(commands: Commands) -> None:
-    train = _add(commands, "train", "train a model on scans with references", EXIT_CODES)
+    train = _add(commands, "train", "train a model on scans with references", TRAINING_EXIT_CODES)
     train.add_argument("dataset", type=Path, metavar="DATASET", help="Decathlon folder, or CSV: case,image,reference")
     train.add_argument("--output", type=Path, default=Path("model"), help="folder of the model (default: model)")
     train.add_argument("--folds", type=Path, metavar="CSV", help="columns: case,fold")
@@ -94,7 +99,13 @@ def _add_run(commands: Commands) -> None:
     run = _add(commands, "run", "segment every scan of a cohort and report what became of each", EXIT_CODES)
     _cohort(run)
     run.add_argument("--model", type=Path, required=True, help="folder with model.safetensors and model.json")
-    run.add_argument("--output", type=Path, required=True, metavar="OUT", help="folder for masks, tables and page")
+    run.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder for masks, tables and page; those of an earlier run in it are overwritten",
+    )
     run.add_argument("--mirror", action="store_true", default=None, help="average over the flips that training used")
     _machine(run)
     _pool(run)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,15 +12,19 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
+from flows.output import check_parts, hold_folder, workspace, writing
 from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
 from tasks.infer import InferenceConfig, Weights
-from tasks.model import DESCRIPTION, Model, load_networks, read_model
+from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
+from tasks.report import FILES, FOLDERS, MASKS, RUN
 from tasks.scan.errors import EmptyCohort, UnknownSetting, UnwritableOutput
+from tasks.train import read_folds
 from tasks.train.history import TABLE
 
 T = TypeVar("T")
+CHECKPOINTS, VALIDATION = "checkpoints", "validation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,8 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
     Raises EmptyCohort, ModelNotFound, CheckpointMismatch, UnknownSetting, UnwritableOutput or ServiceUnavailable.
     """
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
-    check_cohort(cohort)
+    check_inputs(cohort, settings.references, output)
+    check_parts(output, FILES, FOLDERS)
     description = read_model(model)
     load_networks(description, model)
     settings.inference.resolved()
@@ -60,20 +63,30 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
             "out, or train with plan.augment.mirror_axes"
         )
     with hold_folder(output), workspace(output) as work, open_pool(settings.pool) as pool:
-        masks = output / "segmentations"
-        masks.mkdir(exist_ok=True)
         yield Night(
             cohort=cohort,
             model=description,
             weights=Weights(folder=model),
             output=output,
             work=work,
-            masks=masks,
+            masks=output / MASKS,
             pool=pool,
             settings=settings,
             state=state_folder(),
             started=datetime.now(UTC),
         )
+
+
+def begin(night: Night) -> None:
+    """From here on the output is tonight's: its cases are known, and the record of the run before is put aside.
+
+    So neither a run that refuses changes what was there, nor does one that is killed leave a record that is not true.
+    """
+    with writing(night.output):
+        night.masks.mkdir(exist_ok=True)
+        record = night.output / RUN
+        if record.exists():
+            record.replace(record.with_stem(f"{record.stem}.previous"))
 
 
 def seen_by(night: Night, member: int) -> Night:
@@ -95,30 +108,33 @@ class Training:
 
 @contextmanager
 def open_training(dataset: Path, output: Path, settings: TrainSettings) -> Iterator[Training]:
-    """The training, when data set, device and output are fit for it; raises what `open_night` raises."""
+    """The training, when data set, device and output are fit for it; raises what `open_night` raises.
+
+    Raises UnknownSetting when the training that is to go on has ended.
+    """
     dataset, output = dataset.resolve(), output.resolve()
-    check_cohort(dataset)
+    check_inputs(dataset, settings.run.references, output)
+    if settings.folds:
+        read_folds(settings.folds)
+    checkpoints = output / CHECKPOINTS
+    if settings.resume and not checkpoints.is_dir() and (output / DESCRIPTION).is_file():
+        raise UnknownSetting(f"resume: the training in '{output}' has ended; leave --resume out to train anew")
+    check_parts(output, (DESCRIPTION, WEIGHTS, TABLE), (CHECKPOINTS, VALIDATION))
+    check_parts(output / VALIDATION, FILES, FOLDERS)
     InferenceConfig(device=settings.training.device).resolved()
     with hold_folder(output), workspace(output) as work, open_pool(settings.run.pool) as pool:
-        checkpoints = open_checkpoints(output, resume=settings.resume)
         yield Training(
             dataset=dataset, output=output, work=work, checkpoints=checkpoints, pool=pool, state=state_folder()
         )
 
 
-def open_checkpoints(output: Path, *, resume: bool) -> Path:
-    """The folder of what a training can go on from: as it was left, or empty.
-
-    Raises UnknownSetting when the training that is to go on has ended.
-    """
-    checkpoints = output / "checkpoints"
-    if resume and not checkpoints.is_dir() and (output / DESCRIPTION).is_file():
-        raise UnknownSetting(f"resume: the training in '{output}' has ended; leave --resume out to train anew")
-    if not resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        (output / TABLE).unlink(missing_ok=True)
-    checkpoints.mkdir(exist_ok=True)
-    return checkpoints
+def begin_training(training: Training, *, resume: bool) -> None:
+    """From here on the output is this training's: what it can go on from is as it was left, or empty."""
+    with writing(training.output):
+        if not resume:
+            shutil.rmtree(training.checkpoints, ignore_errors=True)
+            (training.output / TABLE).unlink(missing_ok=True)
+        training.checkpoints.mkdir(exist_ok=True)
 
 
 def put_away(training: Training) -> None:
@@ -132,39 +148,18 @@ def check_cohort(cohort: Path) -> None:
         raise EmptyCohort(f"'{cohort}' is neither a folder of scans nor a CSV manifest; is the share mounted?")
 
 
-@contextmanager
-def hold_folder(output: Path) -> Iterator[None]:
-    """`output` exists and is this run's alone, until the block ends or the process dies. Raises UnwritableOutput."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = (output / ".lock").open("a+")
-    except OSError as error:
-        raise UnwritableOutput(f"output '{output}': {error.strerror}; choose a folder that can be written") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise UnwritableOutput(
-                f"output '{output}' is in use by process {lock.read().strip()}; wait for it, or choose another folder"
-            ) from error
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+def check_inputs(cohort: Path, references: Path | None, output: Path) -> None:
+    """Raises EmptyCohort or UnknownSetting when cohort or references are not there.
 
-
-@contextmanager
-def workspace(output: Path) -> Iterator[Path]:
-    """An empty folder for what stages pass to each other; removed at the end, or by the next run after a kill."""
-    work = output / ".work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    Raises UnwritableOutput when one of them is the output: last night's masks would be tonight's scans or references.
+    """
+    check_cohort(cohort)
+    if references is not None and not references.is_dir():
+        raise UnknownSetting(f"references '{references}' are not a folder; name a folder with a label map a case")
+    own = [output / name for name in FOLDERS]
+    for name, read in {"cohort": cohort, "references": references and references.resolve()}.items():
+        if read and (read == output or any(read.is_relative_to(folder) for folder in own)):
+            raise UnwritableOutput(f"output '{output}' is where the {name} would be read from; choose another folder")
 
 
 def shards(cases: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec
 
 from prefect import State
 from prefect.states import Completed, Failed, get_state_exception
 
-from tasks.report import Report
-from tasks.scan.errors import SetupError
+from tasks.report import Report, read_run
+from tasks.scan.errors import SetupError, UnreadableRun
 
 NAMED = 5
 P = ParamSpec("P")
@@ -25,11 +28,29 @@ def refuses_by_name(story: Callable[P, State[None]]) -> Callable[P, State[None]]
     @wraps(story)
     def named(*arguments: P.args, **keywords: P.kwargs) -> State[None]:
         try:
-            return story(*arguments, **keywords)
+            with _refusals_in_one_line():
+                return story(*arguments, **keywords)
         except SetupError as error:
             return Failed(message=f"{type(error).__name__}: {error}", data=error)
 
     return named
+
+
+@contextmanager
+def _refusals_in_one_line() -> Iterator[None]:
+    """In this block, Prefect logs a task that ended by a SetupError without a traceback: the code is not at fault."""
+
+    def plainly(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], SetupError):
+            record.exc_info = None
+        return True
+
+    logger = logging.getLogger("prefect.task_runs")
+    logger.addFilter(plainly)
+    try:
+        yield
+    finally:
+        logger.removeFilter(plainly)
 
 
 def verdict(report: Report) -> State[None]:
@@ -52,6 +73,14 @@ def exit_code(state: State[Any]) -> int:
     if isinstance(error, SetupError):
         raise error
     return 1
+
+
+def wrote_report(state: State[Any], output: Path) -> bool:
+    """Whether the report in `output` is the one of the run that ended in `state`, not of an earlier one."""
+    try:
+        return read_run(output).flow_run == str(state.state_details.flow_run_id)
+    except UnreadableRun:
+        return False
 
 
 def say_state(state: State[Any]) -> str:

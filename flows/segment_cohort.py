@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prefect import State, flow
 
-from flows.night import Night, open_night, provenance, shards
+from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
 from tasks.evaluate import evaluate
@@ -23,6 +23,7 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
     with open_night(cohort, model, output, settings) as night:
         intake = ingest(night.cohort, settings.references, night.output, settings.ingest, night.pool, night.state)
+        begin(night)
         outcomes = segment(intake.cases, night)
         return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
 

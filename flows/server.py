@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import httpx
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows.plugin import LOCAL_API
@@ -28,6 +31,7 @@ PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
 """The `prefect` command of this environment; it never asks."""
 HEALTH_SECONDS = 3.0
 READY_SECONDS = 120.0
+SEND_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,22 @@ def recorded_by_server() -> Iterator[Server]:
     server = ensure_server()
     with temporary_settings({PREFECT_API_URL: server.url}):
         let_bars_speak()
-        yield server
+        try:
+            yield server
+        finally:
+            send_what_is_left()
+
+
+def send_what_is_left() -> None:
+    """The logs and events of this process are at the server, or `SEND_SECONDS` have passed.
+
+    What Prefect sends at the exit of the process instead would warn after the last line that is meant for people, and
+    fail where the server is stopped first.
+    """
+    sending = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
+    sending.start()
+    sending.join(SEND_SECONDS)
+    APILogHandler().flush()
 
 
 def prefect_environment() -> dict[str, str]:

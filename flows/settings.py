@@ -70,8 +70,8 @@ def load_settings(kind: type[S], file: Path | None, flags: Mapping[str, Any]) ->
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UnknownSetting(f"settings '{file}': {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: no TOML, or no text in UTF-8
+        raise UnknownSetting(f"settings '{file}': {error}; it must be TOML in UTF-8, as in docs/settings.md") from error
     try:
         return TypeAdapter(kind).validate_python(_merged(content, flags))
     except ValidationError as error:
@@ -81,11 +81,12 @@ def load_settings(kind: type[S], file: Path | None, flags: Mapping[str, Any]) ->
 
 
 def _merged(content: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with every flag that was given in its place."""
+    """`content` with every flag that was given in its place; a value where a table belongs stays, to be refused."""
     merged = dict(content)
     for key, value in flags.items():
         if isinstance(value, Mapping):
-            merged[key] = _merged(merged.get(key, {}), value)
+            below = merged.get(key, {})
+            merged[key] = _merged(below, value) if isinstance(below, Mapping) else below
         elif value is not None:
             merged[key] = value
     return merged

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect import State, flow
 
-from flows.night import open_night, open_training, provenance, put_away, seen_by
+from flows.night import VALIDATION, begin, begin_training, open_night, open_training, provenance, put_away, seen_by
 from flows.outcomes import refuses_by_name, verdict
 from flows.segment_cohort import segment
 from flows.settings import TrainSettings
@@ -34,11 +34,13 @@ def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSetti
         intake = ingest(training.dataset, run.references, training.output, run.ingest, training.pool, training.state)
         splits = split_cases(intake.cases, settings.folds, settings.fold)
         fingerprints = fingerprint(involved(intake.cases, splits), described, training.pool)
+        begin_training(training, resume=settings.resume)
         made = plan(fingerprints, splits, described, settings.plan, settings.training.device, training.checkpoints)
         volumes = prepare(fingerprints, made, described, training.work, training.pool)
         members = [train(volumes, one, described, made, settings.training, training.output) for one in splits]
         join(members, fingerprints, described, made, settings.training, training.output)
-    with open_night(dataset, output, output / "validation", settings.run) as night:
+    with open_night(dataset, output, output / VALIDATION, settings.run) as night:
+        begin(night)
         outcomes = refused(volumes, splits)
         for member, split in enumerate(splits):
             outcomes += segment(select(intake.cases, split.held_out), seen_by(night, member))

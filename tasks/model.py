@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from tasks.scan.records import FORBID_UNKNOWN, Shape, Spacing
 from unet import AugmentConfig, UNet, UNetConfig, load_weights, save_weights
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+LARGEST_LABEL = 65535
+"""A mask's voxels have 16 bits at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,14 @@ class Plan:
     """None: every image is z-scored by itself."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How far training patches were from the scans; its `mirror_axes` are the only ones that inference may mirror."""
+
+    def __post_init__(self) -> None:
+        if self.network.dimensions != 3 or self.network.in_channels != 1:
+            raise ValueError("network must have 3 dimensions and 1 input channel")
+        if not all(0 < length < math.inf for length in (*self.spacing_mm, *self.patch, self.batch_size)):
+            raise ValueError("spacing_mm, patch and batch_size must be above 0")
+        if not set(self.augment.mirror_axes) <= {0, 1, 2}:
+            raise ValueError("mirror_axes must be from 0 to 2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +77,17 @@ class Model:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     format: Literal[2] = 2
+
+    def __post_init__(self) -> None:
+        if not self.labels or not all(1 <= value <= LARGEST_LABEL for value in self.labels):
+            raise ValueError(f"labels must have values from 1 to {LARGEST_LABEL}")
+        if self.plan.network.out_channels != len(self.labels) + 1:
+            raise ValueError(
+                f"a network of {self.plan.network.out_channels} output maps has background and "
+                f"{self.plan.network.out_channels - 1} labels, but {len(self.labels)} are named"
+            )
+        if not set(self.keep_largest.labels) <= set(self.labels):
+            raise ValueError("keep_largest.labels must be among labels")
 
 
 _ADAPTER = TypeAdapter(Model)
@@ -95,8 +117,10 @@ def read_model(folder: Path) -> Model:
         return _ADAPTER.validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise CheckpointMismatch(f"{path} is not a model of this version: {place}: {first['msg']}") from error
+        place = ".".join(str(part) for part in first["loc"]) or "model"
+        raise CheckpointMismatch(
+            f"{path} is not a model of this version: {place}: {first['msg']}; copy the folder again, or train anew"
+        ) from error
 
 
 def load_networks(model: Model, folder: Path) -> list[UNet]:

@@ -20,12 +20,14 @@ from typing import Any, TypeVar
 import dask
 import psutil
 from distributed import Client, Future, LocalCluster, wait
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.registry import get_backend
 from distributed.scheduler import KilledWorker
 from prefect import get_run_logger
 
 from tasks.progress import progress_bar
 from tasks.scan.errors import CaseError, CaseTimedOut, ServiceUnavailable, WorkerDied
-from tasks.scan.records import FORBID_UNKNOWN, Case, Cost, Outcome, Problem
+from tasks.scan.records import FORBID_UNKNOWN, Case, Cost, Located, Outcome, Problem
 
 B = TypeVar("B")
 CASE_SECONDS = 1800.0
@@ -55,6 +57,20 @@ class PoolConfig:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError("workers must be 0 (one for each core) or more")
+        if self.address is not None:
+            _check_address(self.address)
+
+
+def _check_address(address: str) -> None:
+    """Raises ValueError when `address` cannot be one of a scheduler: Dask itself would try it for ever."""
+    try:
+        scheme, place = parse_address(address)
+        get_backend(scheme)
+        _, port = parse_host_port(place)
+        if not 0 < port < 65536:
+            raise ValueError(f"there is no port {port}")
+    except ValueError as error:
+        raise ValueError(f"'{address}' is no address like tcp://10.0.0.5:8786: {error}") from error
 
 
 @contextmanager
@@ -265,8 +281,9 @@ def _attempt_each(
 
 
 def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:
-    """`case`, stopped by `problem`."""
-    return replace(case, value=None, problem=problem)
+    """`case`, stopped by `problem`; the files it was to be read from stay known."""
+    found = case.value if isinstance(case.value, Located) else case.found
+    return replace(case, value=None, problem=problem, found=found)
 
 
 def problem_of(error: CaseError, stage: str) -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from flows.commands.arguments import pool_flags
-from flows.outcomes import exit_code, say_state
+from flows.outcomes import exit_code, say_state, wrote_report
 from flows.segment_cohort import segment_cohort
 from flows.services import recorded_by_server
 from flows.settings import Settings, load_settings
@@ -23,5 +23,6 @@ def execute(arguments: Namespace) -> int:
         state = segment_cohort(arguments.cohort, arguments.model, arguments.output, settings, return_state=True)
     code = exit_code(state)
     print(say_state(state))
-    print(f"table:  {arguments.output / 'metrics.csv'}\npage:   {arguments.output / 'report.html'}")
+    if wrote_report(state, arguments.output):
+        print(f"table:  {arguments.output / 'metrics.csv'}\npage:   {arguments.output / 'report.html'}")
     return code

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from flows.commands.arguments import pool_flags
-from flows.outcomes import exit_code, say_state
+from flows.night import VALIDATION
+from flows.outcomes import exit_code, say_state, wrote_report
 from flows.services import recorded_by_server
 from flows.settings import TrainSettings, load_settings
 from flows.train_unet import train_unet
@@ -33,9 +34,10 @@ def execute(arguments: Namespace) -> int:
         state = train_unet(arguments.dataset, arguments.output, settings, return_state=True)
     code = exit_code(state)
     print(say_state(state))
-    print(f"model:  {arguments.output}")
-    if settings.folds:
-        _show(arguments.output / "validation")
+    if wrote_report(state, arguments.output / VALIDATION):
+        print(f"model:  {arguments.output}")
+        if settings.folds:
+            _show(arguments.output / VALIDATION)
     return code
 
 

@@ -13,5 +13,5 @@ def execute(arguments: Namespace) -> int:
     for finding in findings:
         print(finding)
     if not findings:
-        print(f"{len(read_run(arguments.output)['files'])} files are as they were written")
+        print(f"{len(read_run(arguments.output).files)} files are as they were written")
     return 1 if findings else 0

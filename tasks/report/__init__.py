@@ -3,11 +3,15 @@
 from tasks.report.groups import read_groups, write_groups
 from tasks.report.intake import intake_lines, write_intake
 from tasks.report.page import write_page
-from tasks.report.provenance import read_run, verify_output
-from tasks.report.report import Report, report
+from tasks.report.provenance import MASKS, RUN, read_run, verify_output
+from tasks.report.report import FILES, FOLDERS, Report, report
 from tasks.report.tables import write_metrics, write_tables
 
 __all__ = [
+    "FILES",
+    "FOLDERS",
+    "MASKS",
+    "RUN",
     "Report",
     "intake_lines",
     "read_groups",

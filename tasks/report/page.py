@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tasks.ingest import SetAside
 from tasks.report.pictures import OUTLINES, draw_planes
 from tasks.report.summary import summary_frame
 from tasks.report.tables import case_of, case_problem, case_status, metrics_frame, scores_of
@@ -20,6 +21,7 @@ from tasks.scan.errors import CaseError
 from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome, Scores
 
+LISTED = 50
 STATUSES = ("segmented", "unchanged", "quarantined", "failed")
 
 
@@ -35,12 +37,17 @@ class Example:
 
 
 def write_page(
-    outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], run: Mapping[str, Any], output: Path
+    outcomes: Sequence[Outcome[Scores]],
+    labels: Mapping[int, str],
+    run: Mapping[str, Any],
+    output: Path,
+    set_aside: Sequence[SetAside] = (),
 ) -> None:
     """Write `report.html` and the folder `pictures` beside it, which holds what this page shows and nothing else.
 
     `labels` names the foreground labels by value. `run` says what ran: every entry that is not None is shown, in its
-    order, under its key; an entry may be a mapping (versions, settings), which is folded away.
+    order, under its key; an entry may be a mapping (versions, settings), which is folded away. Of the files in
+    `set_aside`, which are no case, the first `LISTED` are named with the reason.
     """
     output.mkdir(parents=True, exist_ok=True)
     ordered = sorted(outcomes, key=lambda outcome: outcome.name)
@@ -50,6 +57,8 @@ def write_page(
     page = _template().render(
         facts={key: entry for key, entry in run.items() if entry is not None and not isinstance(entry, Mapping)},
         lists={key: flatten(entry) for key, entry in run.items() if isinstance(entry, Mapping)},
+        set_aside=set_aside[:LISTED],
+        not_listed=max(0, len(set_aside) - LISTED),
         outcomes=ordered,
         labels=dict(sorted(labels.items())),
         counts=Counter(case_status(outcome) for outcome in ordered),
@@ -132,6 +141,7 @@ def _template() -> Any:
     )
     environment.filters |= {
         "number": as_text,
+        "volume": as_volume,
         "status": case_status,
         "problem": case_problem,
         "case": case_of,
@@ -157,3 +167,15 @@ def as_text(number: float, digits: int) -> str:
     if math.isnan(number):
         return "–"
     return "∞" if math.isinf(number) else f"{number:.{digits}f}"
+
+
+def as_volume(volume_ml: float) -> str:
+    """`volume_ml` with three significant digits, and every digit before the point; – where undefined.
+
+    >>> [as_volume(0.001234), as_volume(1234.5), as_volume(9.999), as_volume(0.0)]
+    ['0.00123', '1234', '10.0', '0']
+    """
+    if not volume_ml or not math.isfinite(volume_ml):
+        return as_text(volume_ml, 0)
+    rounded = float(f"{volume_ml:.3g}")
+    return as_text(volume_ml, max(0, 2 - math.floor(math.log10(rounded))))

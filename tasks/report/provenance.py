@@ -5,17 +5,50 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from tasks.scan.errors import UnreadableRun
 from tasks.scan.files import hash_files, write_whole
 from tasks.scan.records import Outcome, Scores
 
-RUN = "run.json"
+RUN, MASKS = "run.json", "segmentations"
+RETIRED = ".old"
+"""Added to the name of a mask of an earlier run, so that nobody takes it for one of this run."""
 PACKAGES = ("segment-cohort", "torch", "prefect", "dask", "nibabel", "pydicom", "SimpleITK", "scipy", "numpy", "pandas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFiles:
+    """What went into a case and came out; a checksum is None where the case did not get so far."""
+
+    input: tuple[str, ...]
+    reference: tuple[str, ...]
+    input_sha256: str | None
+    output_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What other commands read from `run.json`, which holds more. Files by name below the folder, with checksums."""
+
+    started: str
+    finished: str
+    flow_run: str | None
+    model: str
+    model_sha256: str
+    device: str
+    precision: str
+    cases: dict[str, CaseFiles]
+    files: dict[str, str]
+
+
+_ADAPTER = TypeAdapter(Run)
 
 
 def describe_run(provenance: Mapping[str, Any], flow_run: str | None) -> dict[str, Any]:
@@ -28,34 +61,46 @@ def describe_run(provenance: Mapping[str, Any], flow_run: str | None) -> dict[st
 def write_run(
     run: Mapping[str, Any], outcomes: Sequence[Outcome[Scores]], set_aside: Sequence[Mapping[str, str]], output: Path
 ) -> None:
-    """Write `run.json`, last of all: its existence says that everything it lists is there."""
+    """Write `run.json`, last of all: its existence says that everything it lists is there.
+
+    A file name that is not UTF-8 is written as JSON writes it in ASCII, `\\udcff`, and is read back as it was.
+    """
     content = {
         **run,
-        "cases": {outcome.name: _case(outcome) for outcome in outcomes},
+        "cases": {outcome.name: asdict(_case(outcome)) for outcome in outcomes},
         "set_aside": list(set_aside),
         "files": {str(path.relative_to(output)): hash_files([path]) for path in written_files(output, outcomes)},
     }
-    write_whole(output / RUN, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    write_whole(output / RUN, json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
-def read_run(output: Path) -> dict[str, Any]:
-    """The content of `run.json` in `output`. Raises UnreadableRun when there is none."""
+def read_run(output: Path) -> Run:
+    """The record of the run in `output`. Raises UnreadableRun when there is none, or one that is damaged."""
     try:
-        content: dict[str, Any] = json.loads((output / RUN).read_text(encoding="utf-8"))
+        return _ADAPTER.validate_python(json.loads((output / RUN).read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or RUN
+        raise UnreadableRun(f"'{output / RUN}' is damaged ({place}: {first['msg']}); run the night again") from error
     except (OSError, ValueError) as error:
         raise UnreadableRun(f"'{output}' holds no finished run ({error}); name the folder given as --output") from error
-    return content
 
 
 def verify_output(output: Path) -> list[str]:
-    """What differs from `run.json`: one line for each file that is missing or changed; empty when all is as written."""
+    """What differs from `run.json`: one line for each file that is missing, changed, or a mask that it does not know.
+
+    Empty when all is as written. Masks of earlier runs that were put aside (`.old`) are let be.
+    """
+    files = read_run(output).files
     findings = []
-    for name, checksum in read_run(output)["files"].items():
+    for name, checksum in files.items():
         path = output / name
         if not path.is_file():
             findings.append(f"{name}: missing")
         elif hash_files([path]) != checksum:
             findings.append(f"{name}: changed since it was written")
+    masks = sorted(str(path.relative_to(output)) for path in (output / MASKS).glob("*"))
+    findings += [f"{name}: not of this run" for name in masks if name not in files and not name.endswith(RETIRED)]
     return findings
 
 
@@ -73,13 +118,13 @@ def written_files(output: Path, outcomes: Sequence[Outcome[Scores]]) -> list[Pat
     )
 
 
-def _case(outcome: Outcome[Scores]) -> dict[str, Any]:
+def _case(outcome: Outcome[Scores]) -> CaseFiles:
     segmentation = outcome.value.segmentation if outcome.value else None
-    image = outcome.case.image.files if outcome.case else ()
-    reference = outcome.case.reference.files if outcome.case and outcome.case.reference else ()
-    return {
-        "input": [str(path) for path in image],
-        "reference": [str(path) for path in reference],
-        "input_sha256": segmentation.input_sha256 if segmentation else None,
-        "output_sha256": segmentation.mask_sha256 if segmentation else None,
-    }
+    found = outcome.case or outcome.found
+    reference = found.reference if found else None
+    return CaseFiles(
+        input=tuple(str(path) for path in found.image.files) if found else (),
+        reference=tuple(str(path) for path in reference.files) if reference else (),
+        input_sha256=segmentation.input_sha256 if segmentation else None,
+        output_sha256=segmentation.mask_sha256 if segmentation else None,
+    )

@@ -12,9 +12,13 @@ from prefect import get_run_logger, runtime, task
 
 from tasks.ingest import SetAside
 from tasks.report.page import write_page
-from tasks.report.provenance import describe_run, write_run
+from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
 from tasks.report.tables import case_problem, case_status, write_tables
 from tasks.scan.records import Outcome, Scores
+
+FILES = ("metrics.csv", "summary.csv", "cases.csv", "report.html", RUN)
+FOLDERS = (MASKS, "pictures")
+"""What a run writes into its output folder, and what it writes files into there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +40,9 @@ def report(
 ) -> Report:
     """The report of a run, written to `output`."""
     run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)}
-    retire_old_masks(outcomes, output / "segmentations")
+    retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
-    write_page(outcomes, labels, run, output)
+    write_page(outcomes, labels, run, output, set_aside)
     aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
     write_run(run, outcomes, aside, output)
     counts = Counter(case_status(outcome) for outcome in outcomes)
@@ -51,11 +55,13 @@ def report(
 
 
 def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
-    """Rename to `CASE.nii.gz.old` the mask an earlier run left of a case that this run could not segment.
+    """Rename to `CASE.nii.gz.old` every mask that an earlier run left and this one did not write anew.
 
-    Nobody is to take last week's mask for tonight's.
+    Its case could not be segmented tonight, or has left the cohort. Nobody is to take last week's mask for tonight's.
+    What a killed run left half written is removed.
     """
-    for outcome in outcomes:
-        mask = masks / f"{outcome.name}.nii.gz"
-        if outcome.value is None and mask.exists():
-            mask.replace(mask.with_name(f"{mask.name}.old"))
+    for half in masks.glob(".*.part"):
+        half.unlink()
+    written = {outcome.value.segmentation.mask for outcome in outcomes if outcome.value}
+    for mask in set(masks.glob("*.nii.gz")) - written:
+        mask.replace(mask.with_name(f"{mask.name}{RETIRED}"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ConfigDict
 
@@ -74,6 +74,19 @@ class Case:
     warnings: tuple[str, ...] = ()
     groups: dict[str, str] = field(default_factory=dict)
     """What the manifest or layout says beside: subject, session, site, scanner …"""
+
+
+@runtime_checkable
+class Located(Protocol):
+    """Whatever says which files a case is: a `Case`, or what was found before its headers were read."""
+
+    @property
+    def image(self) -> Source:
+        """The files of the scan."""
+
+    @property
+    def reference(self) -> Source | None:
+        """The files of its reference, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,3 +193,5 @@ class Outcome(Generic[T]):
     value: T | None = None
     problem: Problem | None = None
     costs: tuple[Cost, ...] = ()
+    found: Located | None = None
+    """The files of a case that was refused before there was a `case`."""

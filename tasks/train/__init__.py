@@ -1,6 +1,6 @@
 """Train: fingerprint, plan, prepare, train, join. From a cohort with references to a model folder."""
 
-from tasks.train.dataset import Dataset, Split, describe_dataset, involved, refused, select, split_cases
+from tasks.train.dataset import Dataset, Split, describe_dataset, involved, read_folds, refused, select, split_cases
 from tasks.train.fingerprint import fingerprint
 from tasks.train.plan import PlanConfig
 from tasks.train.prepare import prepare
@@ -17,6 +17,7 @@ __all__ = [
     "join",
     "plan",
     "prepare",
+    "read_folds",
     "refused",
     "select",
     "split_cases",

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from prefect import get_run_logger
 
+from tasks.model import LARGEST_LABEL
 from tasks.scan.errors import EmptyCohort, UnknownSetting
 from tasks.scan.records import Case, Outcome
 
@@ -28,21 +29,26 @@ class Dataset:
 def describe_dataset(dataset: Path) -> Dataset:
     """From `dataset.json` (Medical Segmentation Decathlon, nnU-Net) in a folder, or `labels.json` beside a manifest.
 
-    Raises UnknownSetting when neither is there or it names no foreground label.
+    Raises UnknownSetting when neither is there, or it does not name foreground labels in the one way or the other.
     """
     folder = dataset if dataset.is_dir() else dataset.parent
-    for name in ("dataset.json", "labels.json"):
-        if (folder / name).is_file():
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-            break
-    else:
+    file = next((folder / name for name in ("dataset.json", "labels.json") if (folder / name).is_file()), None)
+    if file is None:
         raise UnknownSetting(
             f'\'{folder}\' names no labels: add labels.json, for example {{"1": "liver", "2": "tumour"}}'
         )
-    labels = _by_value(content.get("labels", content))
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        labels = _by_value(content.get("labels", content))
+        channels = dict(content.get("modality", content.get("channel_names", {})))
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # no JSON, or JSON of another shape
+        raise UnknownSetting(
+            f'\'{file}\' cannot be read as names of labels ({error}); write them as {{"1": "liver", "2": "tumour"}}'
+        ) from error
     if not labels:
-        raise UnknownSetting(f'\'{folder / name}\' names no label above 0; add one, for example {{"1": "liver"}}')
-    channels = content.get("modality", content.get("channel_names", {}))
+        raise UnknownSetting(f'\'{file}\' names no label above 0; add one, for example {{"1": "liver"}}')
+    if max(labels) > LARGEST_LABEL:
+        raise UnknownSetting(f"'{file}' names label {max(labels)}; label values go up to {LARGEST_LABEL}")
     return Dataset(labels=labels, quantitative=str(channels.get("0", "")).upper() == "CT")
 
 
@@ -72,7 +78,7 @@ def read_folds(path: Path) -> Folds:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         fold_of = {row["case"]: int(row["fold"]) for row in rows}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UnknownSetting(f"folds '{path}': {error!r}; it needs the columns case and fold (a number)") from error
     if not rows or "subject" not in rows[0]:
         warning = "names no subject: if one person has several cases, scores on a held-out fold may be too good"

@@ -39,6 +39,13 @@ class PlanConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Ranges of the augmentation."""
 
+    def __post_init__(self) -> None:
+        given = (*(self.spacing_mm or ()), *(self.patch or ()), self.batch_size, self.maps)
+        if not all(0 < number < float("inf") for number in given if number is not None):
+            raise ValueError("spacing_mm, patch, batch_size and maps must be above 0")
+        if not set(self.augment.mirror_axes) <= {0, 1, 2}:
+            raise ValueError("augment.mirror_axes must be from 0 to 2")
+
 
 def make_plan(fingerprints: Sequence[Fingerprint], classes: int, config: PlanConfig, device: torch.device) -> Plan:
     """The plan for `classes` output maps (background included). Needs at least one fingerprint."""

@@ -9,6 +9,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import services
 from flows.processes import find
+from flows.server import send_what_is_left
 
 FLOWS = """
 from prefect import flow
@@ -57,6 +58,7 @@ def local_prefect(project, tmp_path_factory) -> Iterator[services.Services]:
             try:
                 running = services.up(project / "deployments" / "prefect.yaml")
                 yield running
+                send_what_is_left()
             finally:
                 stopped = services.down()
             assert [name.split()[0] for name in stopped] == ["worker", "server"]

@@ -48,6 +48,20 @@ def test_every_command_explains_itself(command, capsys):
     assert f"segment-cohort {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run", "those of an earlier run in it are overwritten"),
+        ("run", "exit codes: 0 every case segmented; 1 some case quarantined or failed"),
+        ("train", "exit codes: 0 the model is written, and no case needs attention; 1 some case could not be learnt"),
+    ],
+)
+def test_a_command_says_what_its_end_and_its_output_mean(command, said, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_is_quick_because_it_loads_no_stage():
     start = time.monotonic()
     command = [sys.executable, "-X", "importtime", "-m", "flows.command_line", "--help"]
@@ -85,16 +99,26 @@ def test_a_table_that_cannot_be_written_is_named(cohort, tmp_path, capsys):
     assert "UnwritableOutput" in capsys.readouterr().err
 
 
+def test_a_file_name_that_is_not_utf8_is_printed(tmp_path):
+    write_nifti(tmp_path / "good.nii.gz", picture(box(SHAPE, (1, 1, 1), (5, 6, 7))), GRID)
+    (tmp_path / "strange\udcff.txt").write_text("x")
+    command = [sys.executable, "-m", "flows.command_line", "ingest", str(tmp_path), "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    assert "strange\\udcff.txt: no format of a scan" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("ingest", "gone"), "EmptyCohort: 'gone' is neither a folder of scans nor a CSV manifest"),
         (("ingest", ".", "--workers", "-1"), "UnknownSetting: pool.*workers must be 0"),
+        (("ingest", ".", "--dask", "garbage"), "UnknownSetting: pool.*'garbage' is no address like"),
         (("train", ".", "--fold", "1"), "fold needs folds"),
         (("train", ".", "--folds", "f.csv", "--fold", "1", "--all"), "exclude each other"),
         (("train", ".", "--minutes", "0"), "must be above 0"),
         (("train", ".", "--minutes", "nan"), "must be above 0"),
         (("run", ".", "--model", "m", "--output", "o", "--settings", "gone.toml"), "settings 'gone.toml'"),
+        (("train", ".", "--spacing", "0", "1", "1"), "plan: .*spacing_mm, patch, batch_size and maps must be above 0"),
         (("verify", "gone"), "UnreadableRun: 'gone' holds no finished run"),
         (("explain", "gone", "C07"), "UnreadableRun"),
         (("compare", "gone", "gone"), "UnreadableTable: .*gone'.*needed: the metrics.csv of a run"),
@@ -116,6 +140,21 @@ def test_a_setting_that_does_not_exist_is_named(tmp_path, capsys):
     (tmp_path / "s.toml").write_text("[inference]\ncolour = 'red'\n")
     assert code_of("run", tmp_path, "--model", "m", "--output", "o", "--settings", tmp_path / "s.toml") == 2
     assert "inference.colour: Unexpected keyword argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"pool = 3", "pool: Input should be a dictionary"),
+        (b"shard = '\xff'", "s.toml': .*; it must be TOML in UTF-8"),
+        (b"shard = ", "s.toml': .*; it must be TOML in UTF-8"),
+    ],
+)
+def test_settings_that_cannot_be_understood_are_refused_by_name(content, message, tmp_path, capsys):
+    (tmp_path / "s.toml").write_bytes(content)
+    arguments = ("run", tmp_path, "--model", "m", "--output", "o", "--settings", tmp_path / "s.toml")
+    assert code_of(*arguments, "--workers", "2") == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_flags_win_over_the_settings_file(tmp_path):

@@ -16,8 +16,8 @@ import pytest
 import torch
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows.night import hold_folder
 from flows.outcomes import exit_code
+from flows.output import hold_folder
 from flows.segment_cohort import segment_cohort
 from flows.services import prefect_environment
 from flows.settings import Settings

@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import services
@@ -117,3 +119,11 @@ def test_a_second_up_starts_nothing_and_leaves_a_paused_schedule_paused(local_pr
     assert again.started == ()
     assert again.processes == local_prefect.processes
     assert again.paused == ("nightly",)
+
+
+def test_when_recording_ends_all_events_are_sent_and_nothing_is_left_to_warn_of(local_prefect, caplog):
+    with services.recorded_by_server():
+        for number in range(100):
+            emit_event(event="tick", resource={"prefect.resource.id": f"clock.{number}"})
+    EventsWorker.drain_all(at_exit=False)
+    assert "Still processing items" not in caplog.text

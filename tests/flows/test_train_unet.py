@@ -20,7 +20,7 @@ from flows.train_unet import train_unet
 from tasks.infer import InferenceConfig
 from tasks.model import read_model
 from tasks.pool import PoolConfig
-from tasks.scan.errors import CheckpointMismatch, MissingLabel, TrainingDiverged, UnknownSetting
+from tasks.scan.errors import CheckpointMismatch, EmptyCohort, MissingLabel, TrainingDiverged, UnknownSetting
 from tests.phantoms import box, picture, write_nifti
 
 SHAPE = (12, 10, 8)
@@ -150,6 +150,18 @@ def test_a_training_that_has_ended_is_not_resumed(dataset):
     trained(dataset, fold=1, training={"epochs": 1})
     with pytest.raises(UnknownSetting, match="has ended; leave --resume out to train anew"):
         exit_code(trained(dataset, fold=1, resume=True))
+
+
+def test_a_training_that_cannot_start_touches_nothing(dataset):
+    (dataset / "model" / "checkpoints").mkdir(parents=True)
+    for name in ("training.csv", "checkpoints/fold-1.0123456789abcdef.safetensors"):
+        (dataset / "model" / name).write_text("of an earlier training")
+    found = sorted((dataset / "model").rglob("*"))
+    with pytest.raises(EmptyCohort, match="fold 7 holds out 0 of 5 cases"):
+        exit_code(trained(dataset, fold=7))
+    with pytest.raises(UnknownSetting, match="folds '.*gone.csv'"):
+        exit_code(trained(dataset, folds=str(dataset / "gone.csv")))
+    assert sorted((dataset / "model").rglob("*")) == found
 
 
 def test_a_label_that_no_training_case_has_ends_the_training_by_name(dataset):

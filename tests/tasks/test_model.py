@@ -48,8 +48,39 @@ def test_weights_that_do_not_belong_to_the_description_are_refused(folder):
         load_networks(read_model(folder), folder)
 
 
-def test_a_description_with_an_unknown_key_is_refused(folder):
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("colour", "red", "not a model of this version: colour: .*; copy the folder again"),
+        ("format", 1, "not a model of this version: format: "),
+        ("labels", {"1": "head"}, "3 output maps has background and 2 labels, but 1 are named"),
+        ("labels", {"1": "head", "2": "body", "3": "tail"}, "2 labels, but 3 are named"),
+        ("labels", {"1": "head", "70000": "body"}, "labels must have values from 1 to 65535"),
+        ("labels", {"0": "head", "2": "body"}, "labels must have values from 1 to 65535"),
+        ("labels", {}, "labels must have values from 1 to 65535"),
+        ("plan.patch", [16, 0, 8], "plan: .*patch and batch_size must be above 0"),
+        ("plan.spacing_mm", [1, 1, 0], "plan: .*spacing_mm, patch and batch_size must be above 0"),
+        ("plan.spacing_mm", [1, 1, float("nan")], "spacing_mm, patch and batch_size must be above 0"),
+        ("plan.batch_size", 0, "batch_size must be above 0"),
+        ("plan.network.dimensions", 2, "network"),
+        ("plan.network.in_channels", 2, "network must have 3 dimensions and 1 input channel"),
+        ("plan.augment.mirror_axes", [3], "mirror_axes must be from 0 to 2"),
+        ("keep_largest.labels", [1, 3], "keep_largest.labels must be among labels"),
+    ],
+)
+def test_a_description_that_was_edited_is_refused(folder, place, value, message):
     content = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**content, "colour": "red"}))
-    with pytest.raises(CheckpointMismatch, match="not a model of this version: colour"):
+    *above, last = place.split(".")
+    record = content
+    for key in above:
+        record = record[key]
+    record[last] = value
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointMismatch, match=message):
         read_model(folder)
+
+
+def test_labels_need_not_be_consecutive(folder):
+    content = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**content, "labels": {"1": "head", "65535": "body"}}))
+    assert read_model(folder).labels == {1: "head", 65535: "body"}

@@ -7,9 +7,11 @@ import pytest
 from distributed import LocalCluster
 
 from tasks import pool as pool_module
+from tasks.ingest.discover import ingest_case
+from tasks.ingest.found import Found
 from tasks.pool import PoolConfig, attempt, map_cases, map_small_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable
-from tasks.scan.records import Outcome
+from tasks.scan.records import Outcome, Source
 from tests import poison
 
 
@@ -48,6 +50,14 @@ def test_a_bad_case_is_quarantined_with_reason_and_remedy(pool):
     assert (problem.stage, problem.status, problem.reason) == ("ingest", "quarantined", "missing_slice")
     assert problem.message == "case 'n1': a gap of 6 mm at 12 mm; needed: slices 3 mm apart"
     assert problem.remedy == "export the series again"
+
+
+def test_a_case_that_is_refused_keeps_the_files_it_was_found_as(tmp_path):
+    source = Source(format="nifti", files=(tmp_path / "gone.nii",))
+    found = Found(name="n", image=source, reference=source)
+    refused = attempt("ingest", ingest_case, Outcome(name="n", value=found))
+    assert (refused.value, refused.case, refused.found) == (None, None, found)
+    assert attempt("double", poison.double, Outcome(name="n", value=1)).found is None
 
 
 def test_an_error_without_a_name_is_ours(pool):
@@ -103,6 +113,12 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
     expected = pytest.raises(ServiceUnavailable, match="no Dask scheduler with a worker answers at tcp://127.0.0.1:9")
     with expected, open_pool(PoolConfig(address="tcp://127.0.0.1:9")):
         pass
+
+
+@pytest.mark.parametrize("address", ["garbage", "pigeon://garden:9", "tcp://127.0.0.1:port", "a:b:c", "tcp://h:99999"])
+def test_what_is_no_address_is_refused_before_it_is_tried(address):
+    with pytest.raises(ValueError, match=f"'{address}' is no address like tcp://10.0.0.5:8786"):
+        PoolConfig(address=address)
 
 
 def test_a_cluster_without_workers_is_refused_before_the_first_case(monkeypatch):

@@ -2,6 +2,7 @@ import re
 import shutil
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from tasks.report.page import choose_examples, dice_ticks, write_page
+from tasks.ingest import SetAside
+from tasks.report.page import as_volume, choose_examples, dice_ticks, write_page
 from tasks.scan.records import Outcome, Problem
 from tests.phantoms import box, truncate
 from tests.tasks.report.cases import broken, on_disk, score, segmented
@@ -19,8 +21,8 @@ RUN = {"cohort": "demo", "model_sha256": "0123456789abcdef", "flow_run": None, "
 CUBE = box((20, 20, 10), (5, 5, 2), (15, 15, 8))
 
 
-def page(output, *outcomes, labels=None, run=RUN):
-    write_page(outcomes, labels or {1: "left"}, run, output)
+def page(output, *outcomes, labels=None, run=RUN, set_aside=()):
+    write_page(outcomes, labels or {1: "left"}, run, output, set_aside)
     return (output / "report.html").read_text(encoding="utf-8")
 
 
@@ -65,6 +67,24 @@ def test_hostile_text_is_shown_and_not_run(tmp_path):
     )
     assert "<script" not in html
     assert html.count("&lt;script&gt;") >= 6
+
+
+def test_files_that_are_no_case_are_named_with_the_reason_and_beyond_fifty_counted(tmp_path):
+    aside = [SetAside(path=Path(f"in/<b>{number}.txt"), reason="no <i>format") for number in range(53)]
+    html = page(tmp_path, broken("A"), set_aside=aside)
+    assert "in/<b>0.txt no <i>format" in words(html)
+    assert html.count("no &lt;i&gt;format") == 50
+    assert "and 3 more: run.json lists them all" in words(html)
+    assert "more: run.json" not in words(page(tmp_path, broken("A"), set_aside=aside[:50]))
+
+
+@pytest.mark.parametrize(
+    ("volume_ml", "text"),
+    [(0.0, "0"), (0.00123456, "0.00123"), (0.9996, "1.00"), (12.345, "12.3"), (999.6, "1000"), (123456.7, "123457")],
+)
+def test_a_volume_has_three_digits_that_count(volume_ml, text):
+    assert as_volume(volume_ml) == text
+    assert as_volume(float("nan")) == "–"
 
 
 def test_the_examples_are_the_three_worst_cases_and_the_median():
@@ -184,3 +204,17 @@ def test_the_page_in_a_browser(tmp_path, browser):
     assert browser.title == "Segmentation report: 7 cases"
     assert "=cmd() <script>" in browser.find_element("id", "failures").text
     assert browser.get_log("browser") == []
+
+
+def test_a_long_name_leaves_the_numbers_in_view(tmp_path, browser):
+    page(tmp_path, *(replace(case, name="n" * 80) for case in five_cases(tmp_path)))
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    browser.get((tmp_path / "report.html").as_uri())
+    widths = browser.execute_script(
+        "const table = document.querySelector('.cases');"
+        "return [table.querySelector('tbody th').offsetWidth, table.offsetWidth, table.parentElement.clientWidth]"
+    )
+    assert widths[0] <= 280
+    assert widths[1] <= widths[2]

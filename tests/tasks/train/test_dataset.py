@@ -51,6 +51,24 @@ def test_a_data_set_of_background_alone_is_refused(tmp_path):
         described(tmp_path, "labels.json", {"0": "background"})
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"1": "liver"', "cannot be read as names of labels .*; write them as"),
+        (b'{"1": "f\xfcr"}', "cannot be read as names of labels"),
+        (b'["liver"]', "cannot be read as names of labels"),
+        (b'{"labels": {"a": "x"}}', "cannot be read as names of labels"),
+        (b'{"labels": ["liver"]}', "cannot be read as names of labels"),
+        (b'{"labels": {"1": "liver"}, "modality": 3}', "cannot be read as names of labels"),
+        (b'{"70000": "liver"}', "names label 70000; label values go up to 65535"),
+    ],
+)
+def test_labels_that_cannot_be_understood_are_refused_by_name(tmp_path, text, message):
+    (tmp_path / "labels.json").write_bytes(text)
+    with pytest.raises(UnknownSetting, match=message):
+        describe_dataset(tmp_path)
+
+
 @pytest.fixture(autouse=True)
 def _quiet():
     with disable_run_logger():
@@ -83,9 +101,10 @@ def test_a_fold_that_does_not_exist_is_refused(tmp_path):
         split_cases(CASES, folds(tmp_path, FOLDS), 7)
 
 
-def test_folds_without_the_columns_are_refused(tmp_path):
+@pytest.mark.parametrize("text", ["name,group\na,1\n", "case,fold\na\n", "case,fold\n" + 200_000 * "a"])
+def test_folds_without_the_columns_are_refused(tmp_path, text):
     with pytest.raises(UnknownSetting, match="needs the columns case and fold"):
-        split_cases(CASES, folds(tmp_path, "name,group\na,1\n"), 0)
+        split_cases(CASES, folds(tmp_path, text), 0)
 
 
 @pytest.mark.parametrize(
