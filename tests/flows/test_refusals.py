@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -78,8 +79,17 @@ def test_a_run_that_cannot_start_touches_nothing(home, spoil, message, before, c
     assert everything(home) == found
     printed = capfd.readouterr()
     assert re.search(message, printed.err)
-    assert "Traceback" not in printed.err
     assert "page:" not in printed.out
+
+
+def test_a_refusal_inside_a_task_is_logged_without_a_traceback(home, caplog, monkeypatch):
+    logger = logging.getLogger("prefect.task_runs")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    shutil.rmtree(home / "in")
+    (home / "in").mkdir()
+    assert run(home) == 2
+    (record,) = (record for record in caplog.records if "EmptyCohort" in record.getMessage())
+    assert record.exc_info is None
 
 
 def file_at(name):
@@ -107,9 +117,7 @@ def test_an_output_with_something_in_the_way_is_refused_before_the_first_case(ho
     found = everything(home)
     assert run(home) == 2
     assert everything(home) == found
-    printed = capfd.readouterr().err
-    assert re.search(f"UnwritableOutput: output '.*out': {message}", printed)
-    assert "Traceback" not in printed
+    assert re.search(f"UnwritableOutput: output '.*out': {message}", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(
