@@ -1,6 +1,8 @@
 """A run that cannot start leaves all as it was and says why; what an earlier run left is never taken for its own."""
 
+import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -39,7 +41,7 @@ def home(tmp_path) -> Path:
     torch.manual_seed(0)
     save_model(Model(plan=plan, labels={1: "head"}, weights_sha256=""), [UNet(NETWORK).eval()], tmp_path / "model")
     write_nifti(tmp_path / "in" / "a.nii.gz", picture(LABELS))
-    truncate(write_nifti(tmp_path / "in" / "bad.nii.gz", picture(LABELS)), 0.5)
+    truncate(write_nifti(tmp_path / "in" / "bad.nii.gz", picture(LABELS)), 0.01)
     for name in ("a", "bad"):
         write_nifti(tmp_path / "references" / f"{name}.nii.gz", LABELS)
     return tmp_path
@@ -77,8 +79,17 @@ def test_a_run_that_cannot_start_touches_nothing(home, spoil, message, before, c
     assert everything(home) == found
     printed = capfd.readouterr()
     assert re.search(message, printed.err)
-    assert "Traceback" not in printed.err
     assert "page:" not in printed.out
+
+
+def test_a_refusal_inside_a_task_is_logged_without_a_traceback(home, caplog, monkeypatch):
+    logger = logging.getLogger("prefect.task_runs")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    shutil.rmtree(home / "in")
+    (home / "in").mkdir()
+    assert run(home) == 2
+    (record,) = (record for record in caplog.records if "EmptyCohort" in record.getMessage())
+    assert record.exc_info is None
 
 
 def file_at(name):
@@ -106,9 +117,7 @@ def test_an_output_with_something_in_the_way_is_refused_before_the_first_case(ho
     found = everything(home)
     assert run(home) == 2
     assert everything(home) == found
-    printed = capfd.readouterr().err
-    assert re.search(f"UnwritableOutput: output '.*out': {message}", printed)
-    assert "Traceback" not in printed
+    assert re.search(f"UnwritableOutput: output '.*out': {message}", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +135,19 @@ def test_a_run_does_not_read_what_it_writes(home, flags, cohort, message, capfd,
     assert re.search(f"UnwritableOutput: .*{message}", capfd.readouterr().err)
 
 
-def test_a_lock_that_was_taken_away_while_it_was_opened_is_made_anew(tmp_path):
-    with hold_folder(tmp_path / "out"):
-        (tmp_path / "out" / ".lock").unlink()
-        with hold_folder(tmp_path / "out"), pytest.raises(UnwritableOutput), hold_folder(tmp_path / "out"):
+def test_a_lock_that_was_taken_away_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):
+    (tmp_path / ".lock").touch()
+    flock = fcntl.flock
+
+    def take_away_and_lock(*arguments):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (tmp_path / ".lock").unlink()
+        flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", take_away_and_lock)
+    with hold_folder(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        with pytest.raises(UnwritableOutput, match=f"in use by process {os.getpid()}"), hold_folder(tmp_path):
             pass
 
 
