@@ -40,7 +40,7 @@ def model(tmp_path_factory) -> Path:
     network = UNetConfig(dimensions=3, out_channels=2, features=(2, 4), normalisation="batch", upsampling="transposed")
     plan = Plan(network=network, spacing_mm=(1.5, 1.5, 1.5), patch=(8, 8, 8), batch_size=2)
     torch.manual_seed(0)
-    save_model(Model(plan=plan, labels={1: "head"}, weights_sha256=""), UNet(network).eval(), folder)
+    save_model(Model(plan=plan, labels={1: "head"}, weights_sha256=""), [UNet(network).eval()], folder)
     return folder
 
 
