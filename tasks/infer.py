@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from prefect import task
 
+from tasks.attempt import attempt, logged
 from tasks.model import Model, load_networks
-from tasks.pool import attempt, logged
 from tasks.progress import progress_bar
 from tasks.scan.errors import UnknownSetting
 from tasks.scan.files import save_array

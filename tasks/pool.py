@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,11 +21,11 @@ from distributed import Client, Future, LocalCluster, wait
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import get_backend
 from distributed.scheduler import KilledWorker
-from prefect import get_run_logger
 
+from tasks.attempt import attempt, failed, problem_of
 from tasks.progress import progress_bar
-from tasks.scan.errors import CaseError, CaseTimedOut, ServiceUnavailable, WorkerDied
-from tasks.scan.records import FORBID_UNKNOWN, Case, Cost, Located, Outcome, Problem
+from tasks.scan.errors import CaseTimedOut, ServiceUnavailable, WorkerDied
+from tasks.scan.records import FORBID_UNKNOWN, Outcome
 
 B = TypeVar("B")
 CASE_SECONDS = 1800.0
@@ -174,7 +172,7 @@ def _run_window(
     width = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     while True:
         while len(running) < width and (index := next(queue, None)) is not None:
-            future = client.submit(attempt, work.stage, work.function, cases[index], *work.arguments, pure=False)
+            future = client.submit(_attempt_here, work, cases[index], pure=False)
             running[future] = (index, time.monotonic())
         if not running:
             return
@@ -246,72 +244,19 @@ def _collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any
     return result
 
 
-def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *arguments: Any) -> Outcome[Any]:
-    """The outcome of `case` after `function(case.value, *arguments)`: its result, or the problem, and what it cost.
-
-    An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
-    """
-    _settle_in()
-    start = time.monotonic()
-    try:
-        try:
-            value = function(case.value, *arguments)
-        except OSError:
-            value = function(case.value, *arguments)
-        result = replace(case, value=value, case=value if isinstance(value, Case) else case.case)
-    except CaseError as error:
-        result = failed(case, problem_of(error, stage))
-    except Exception as error:  # noqa: BLE001 - the one place where whatever a case raises becomes its outcome
-        result = failed(case, unforeseen(error, stage, case.name))
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb)
-    return replace(result, costs=(*result.costs, cost))
-
-
 @cache
 def _settle_in() -> None:
     """Waits, once in the life of a process: one that dies before Dask's nanny saw it up is never started again."""
     time.sleep(UP_SECONDS)
 
 
+def _attempt_here(work: _Work, case: Outcome[Any]) -> Outcome[Any]:
+    """What a worker does with one case."""
+    _settle_in()
+    return attempt(work.stage, work.function, case, *work.arguments)
+
+
 def _attempt_each(
     chunk: Sequence[Outcome[Any]], stage: str, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> list[Outcome[Any]]:
     return [attempt(stage, function, case, *arguments) for case in chunk]
-
-
-def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:
-    """`case`, stopped by `problem`; the files it was to be read from stay known."""
-    found = case.value if isinstance(case.value, Located) else case.found
-    return replace(case, value=None, problem=problem, found=found)
-
-
-def problem_of(error: CaseError, stage: str) -> Problem:
-    """`error` as the tables show it: the input is at fault."""
-    return Problem(stage=stage, status="quarantined", reason=error.reason(), message=error.message, remedy=error.remedy)
-
-
-def unforeseen(error: Exception, stage: str, name: str) -> Problem:
-    """An error that has no name here, with the place it was raised: the program is at fault."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - a name for people, not a path
-    return Problem(
-        stage=stage,
-        status="failed",
-        reason=type(error).__name__,
-        message=f"case '{name}': {type(error).__name__}: {error} ({place})",
-        remedy="this is an error of the program: report it with run.json",
-    )
-
-
-def logged(stage: str, outcomes: list[Outcome[B]]) -> list[Outcome[B]]:
-    """`outcomes`, after one line in the run's log for each that this stage had in hand: what became of it, how long."""
-    logger = get_run_logger()
-    for outcome in outcomes:
-        if not outcome.costs or outcome.costs[-1].stage != stage:
-            continue
-        if outcome.problem:
-            logger.warning("%s: %s: %s", stage, outcome.problem.status, outcome.problem.message)
-        else:
-            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, outcome.costs[-1].seconds)
-    return outcomes

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
+from tasks.attempt import logged
 from tasks.model import KeepLargest, Model
-from tasks.pool import logged, map_cases
+from tasks.pool import map_cases
 from tasks.preprocess import uncrop, unpad
 from tasks.scan.files import hash_files
 from tasks.scan.records import Outcome, Prediction, Segmentation

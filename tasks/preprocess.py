@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
+from tasks.attempt import logged
 from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
 from tasks.model import Model, Plan, Window
-from tasks.pool import logged, map_cases
+from tasks.pool import map_cases
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Case, Outcome, Prepared, Shape

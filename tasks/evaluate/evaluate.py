@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from prefect import task
 
+from tasks.attempt import logged
 from tasks.evaluate.metrics import Measures, measure
-from tasks.pool import logged, map_cases
+from tasks.pool import map_cases
 from tasks.scan.errors import UnknownLabel, UnknownSetting
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import FORBID_UNKNOWN, Outcome, Score, Scores, Segmentation, Source

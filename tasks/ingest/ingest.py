@@ -12,6 +12,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from pydantic import TypeAdapter
 
+from tasks.attempt import failed, logged, problem_of
 from tasks.ingest.desk import Desk, Question, ask
 from tasks.ingest.discover import discover, ingest_case
 from tasks.ingest.found import Found, IngestConfig, SetAside
@@ -20,7 +21,6 @@ from tasks.ingest.layouts import Search
 from tasks.ingest.memory import Stamp, remembering, stamp
 from tasks.ingest.privacy import keyed, load_key, tells_patient, veiled
 from tasks.ingest.series import shear_tilted
-from tasks.pool import failed, logged, problem_of
 from tasks.scan.errors import EmptyCohort, StillBeingWritten
 from tasks.scan.reading import shown
 from tasks.scan.records import Case, Outcome

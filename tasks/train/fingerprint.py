@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
-from tasks.pool import logged, map_cases
+from tasks.attempt import logged
+from tasks.pool import map_cases
 from tasks.preprocess import crop, nonzero_box
 from tasks.scan.errors import NoReference, UnknownLabel
 from tasks.scan.geometry import canonical_spacing_mm

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from prefect import task
 
+from tasks.attempt import logged
 from tasks.model import Plan
-from tasks.pool import logged, map_cases
+from tasks.pool import map_cases
 from tasks.preprocess import crop, pad, preprocess_case
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.records import Outcome, Shape

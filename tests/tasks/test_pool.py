@@ -7,9 +7,10 @@ import pytest
 from distributed import LocalCluster
 
 from tasks import pool as pool_module
+from tasks.attempt import attempt
 from tasks.ingest.discover import ingest_case
 from tasks.ingest.found import Found
-from tasks.pool import PoolConfig, attempt, map_cases, map_small_cases, open_pool
+from tasks.pool import PoolConfig, map_cases, map_small_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome, Source
 from tests import poison

@@ -8,7 +8,7 @@ import pytest
 from tasks.ingest import IngestConfig, find_cases
 from tasks.ingest.privacy import keyed, load_key, tells_patient, veiled
 from tasks.pool import PoolConfig, open_pool
-from tasks.scan.dicom import read_slice_header
+from tasks.scan.frames import read_frames
 from tests.phantoms import affine, box, edit_dicom, picture, write_dicom_series, write_nifti
 
 SHAPE = (4, 5, 6)
@@ -90,7 +90,7 @@ def test_a_name_in_a_manifest_is_kept(tmp_path, pool):
 
 def test_a_veiled_header_has_no_uid_and_no_word_of_its_own(tmp_path):
     file = series(tmp_path / "a", ImageType=["ORIGINAL", "LOCALIZER", "JANE"])[0]
-    plain = read_slice_header(file, "a")
+    plain = read_frames(file, "a")[0]
     header = veiled(plain, KEY)
     assert header.image_type[:2] == ("ORIGINAL", "LOCALIZER")
     assert "JANE" not in header.image_type

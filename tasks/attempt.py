@@ -1,0 +1,76 @@
+"""One case in one stage: what it becomes, whatever happens to it, and the line the log has of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from prefect import get_run_logger
+
+from tasks.scan.errors import CaseError
+from tasks.scan.records import Case, Cost, Located, Outcome, Problem
+
+B = TypeVar("B")
+
+
+def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *arguments: Any) -> Outcome[Any]:
+    """The outcome of `case` after `function(case.value, *arguments)`: its result, or the problem, and what it cost.
+
+    An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
+    """
+    start = time.monotonic()
+    try:
+        try:
+            value = function(case.value, *arguments)
+        except OSError:
+            value = function(case.value, *arguments)
+        result = replace(case, value=value, case=value if isinstance(value, Case) else case.case)
+    except CaseError as error:
+        result = failed(case, problem_of(error, stage))
+    except Exception as error:  # noqa: BLE001 - the one place where whatever a case raises becomes its outcome
+        result = failed(case, unforeseen(error, stage, case.name))
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb)
+    return replace(result, costs=(*result.costs, cost))
+
+
+def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:
+    """`case`, stopped by `problem`; the files it was to be read from stay known."""
+    found = case.value if isinstance(case.value, Located) else case.found
+    return replace(case, value=None, problem=problem, found=found)
+
+
+def problem_of(error: CaseError, stage: str) -> Problem:
+    """`error` as the tables show it: the input is at fault."""
+    return Problem(stage=stage, status="quarantined", reason=error.reason(), message=error.message, remedy=error.remedy)
+
+
+def unforeseen(error: Exception, stage: str, name: str) -> Problem:
+    """An error that has no name here, with the place it was raised: the program is at fault."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - a name for people, not a path
+    return Problem(
+        stage=stage,
+        status="failed",
+        reason=type(error).__name__,
+        message=f"case '{name}': {type(error).__name__}: {error} ({place})",
+        remedy="this is an error of the program: report it with run.json",
+    )
+
+
+def logged(stage: str, outcomes: list[Outcome[B]]) -> list[Outcome[B]]:
+    """`outcomes`, after one line in the run's log for each that this stage had in hand: what became of it, how long."""
+    logger = get_run_logger()
+    for outcome in outcomes:
+        if not outcome.costs or outcome.costs[-1].stage != stage:
+            continue
+        if outcome.problem:
+            logger.warning("%s: %s: %s", stage, outcome.problem.status, outcome.problem.message)
+        else:
+            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, outcome.costs[-1].seconds)
+    return outcomes
