@@ -176,7 +176,10 @@ def _run_window(
             running[future] = (index, time.monotonic())
         if not running:
             return
-        for future in _finished(running):
+        finished = _finished(running)
+        if not finished:
+            _check_workers(client)
+        for future in finished:
             index, _ = running.pop(future)
             try:
                 yield index, _collect(future, work.stage, cases[index])

@@ -1,6 +1,7 @@
 """The pool loses no case, whatever a case does to its process."""
 
 import os
+import threading
 
 import psutil
 import pytest
@@ -157,3 +158,11 @@ def test_a_worker_that_dies_at_once_each_time_comes_back(pool):
     for _ in range(2):
         results = map_cases(pool, "infer", poison.die_at_three, numbers(5))
         assert [result.value for result in results] == [0, 1, 2, None, 4]
+
+
+def test_a_pool_that_lost_all_its_processes_ends_the_run_by_name(monkeypatch):
+    monkeypatch.setattr(pool_module, "CONNECT_SECONDS", 3)
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        threading.Timer(4, lambda: cluster.scale(0)).start()
+        with pytest.raises(ServiceUnavailable, match="all worker processes of the pool are gone"):
+            map_cases(cluster.scheduler_address, "read", poison.hang_at_two, numbers(3))
