@@ -52,8 +52,8 @@ def intake_lines(intake: Intake) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """`text` with a `?` for each character that could move a terminal's cursor, or that it cannot show."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """`text` with an escape (`\\x1b`) for each character that could move a terminal's cursor or cannot be shown."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _case_row(outcome: Outcome[Case]) -> dict[str, Any]:
