@@ -35,10 +35,15 @@ RESTART_SECONDS = 30
 """How long to wait for a restarted worker to come back; the others work on without it if it does not."""
 FETCH_SECONDS = 60
 """How long to wait for the result of a case that has ended."""
+GONE_SECONDS = 10
+"""How long a pool may be without any process before it is filled anew."""
 UP_SECONDS = 1.0
 """How long a new process waits before its first case; the nanny looks for it every 0.05 s."""
 CHUNK = 50
 """Small cases that travel together: a future costs about 2 ms, which is more than reading a header does."""
+
+_own: dict[str, tuple[LocalCluster, int]] = {}
+"""The local pools of this process by address, and how many workers each is to have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,11 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
             env={"PREFECT_PLUGINS_ENABLED": "false"},  # they start an event loop, and a worker already runs one
         ) as cluster,
     ):
-        yield cluster.scheduler_address
+        _own[cluster.scheduler_address] = (cluster, count)
+        try:
+            yield cluster.scheduler_address
+        finally:
+            del _own[cluster.scheduler_address]
 
 
 def map_cases(
@@ -211,11 +220,28 @@ def _finished(running: dict[Future[Any], tuple[int, float]]) -> list[Future[Any]
 
 
 def _check_workers(client: Client) -> None:
-    """Raises ServiceUnavailable when no worker is left, and none comes back: nothing would ever end."""
+    """Sees to it that there is a worker, or raises ServiceUnavailable: without one, nothing would ever end.
+
+    Dask's nanny can lose a process that dies at the wrong moment. A pool of our own is then filled anew.
+    """
     try:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-    except TimeoutError as error:
-        raise ServiceUnavailable("all worker processes of the pool are gone; start the run again") from error
+        client.wait_for_workers(1, timeout=GONE_SECONDS)
+    except TimeoutError:
+        if own := _own.get(str(client.scheduler_info(n_workers=0)["address"])):
+            _fill_anew(*own)
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError as error:
+            raise ServiceUnavailable("all worker processes of the pool are gone; start the run again") from error
+
+
+def _fill_anew(cluster: LocalCluster, count: int) -> None:
+    """Ends what is left of the pool's nannies, and starts `count` new ones with a process each."""
+    cluster.scale(0)
+    deadline = time.monotonic() + RESTART_SECONDS
+    while cluster.workers and time.monotonic() < deadline:
+        time.sleep(0.1)
+    cluster.scale(count)
 
 
 def _overdue(running: dict[Future[Any], tuple[int, float]], seconds: float) -> Future[Any] | None:

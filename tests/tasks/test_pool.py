@@ -5,7 +5,7 @@ import threading
 
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from tasks import pool as pool_module
 from tasks.attempt import attempt
@@ -162,7 +162,16 @@ def test_a_worker_that_dies_at_once_each_time_comes_back(pool):
 
 def test_a_pool_that_lost_all_its_processes_ends_the_run_by_name(monkeypatch):
     monkeypatch.setattr(pool_module, "CONNECT_SECONDS", 3)
+    monkeypatch.setattr(pool_module, "GONE_SECONDS", 3)
     with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
         threading.Timer(4, lambda: cluster.scale(0)).start()
         with pytest.raises(ServiceUnavailable, match="all worker processes of the pool are gone"):
             map_cases(cluster.scheduler_address, "read", poison.hang_at_two, numbers(3))
+
+
+def test_a_pool_of_our_own_that_lost_all_its_processes_is_filled_anew(monkeypatch):
+    monkeypatch.setattr(pool_module, "GONE_SECONDS", 2)
+    with open_pool(PoolConfig(workers=1)) as address:
+        with Client(address) as client:
+            client.retire_workers(close_workers=True)
+        assert [result.value for result in map_cases(address, "double", poison.double, numbers(3))] == [0, 2, 4]
