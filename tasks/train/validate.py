@@ -15,6 +15,7 @@ from tasks.postprocess import keep_largest
 from tasks.preprocess import unpad
 from tasks.train.prepare import TrainingVolume, load_volume
 from unet import UNet, predict
+from unet.metrics import dice
 
 Dice = dict[int, float]
 Classes = NDArray[np.unsignedinteger[Any]]
@@ -43,12 +44,9 @@ def segment_volume(network: UNet, volume: TrainingVolume, plan: Plan, precision:
 
 def dice_by_class(prediction: Classes, reference: Classes, classes: Sequence[int]) -> Dice:
     """2·|A ∩ B| / (|A| + |B|) of each class; NaN where both are empty."""
-    dice = {}
-    for value in classes:
-        found, wanted = prediction == value, reference == value
-        total = int(found.sum()) + int(wanted.sum())
-        dice[value] = 2 * int((found & wanted).sum()) / total if total else float("nan")
-    return dice
+    return {
+        value: dice(torch.from_numpy(prediction == value), torch.from_numpy(reference == value)) for value in classes
+    }
 
 
 def reference_classes(volume: TrainingVolume) -> Classes:
@@ -61,14 +59,14 @@ def weigh(network: UNet, volume: TrainingVolume, plan: Plan, precision: torch.dt
     """What each choice of keeping the largest component does to the Dice of a held-out case."""
     reference, plain = reference_classes(volume), segment_volume(network, volume, plan, precision)
     classes = range(1, plan.network.out_channels)
-    dice: dict[tuple[bool, int], Dice] = {}
+    of_choice: dict[tuple[bool, int], Dice] = {}
     for foreground in (False, True):
         first = keep_largest(plain, KeepLargest(foreground=foreground))
-        dice[foreground, TOGETHER] = dice_by_class(first, reference, classes)
+        of_choice[foreground, TOGETHER] = dice_by_class(first, reference, classes)
         for value in classes:
             kept = keep_largest(first, KeepLargest(labels=(value,)))
-            dice[foreground, value] = dice_by_class(kept, reference, (value,))
-    return Evidence(name=volume.name, dice=dice)
+            of_choice[foreground, value] = dice_by_class(kept, reference, (value,))
+    return Evidence(name=volume.name, dice=of_choice)
 
 
 def decide(evidence: Sequence[Evidence], labels: dict[int, str]) -> KeepLargest:
