@@ -18,7 +18,7 @@ def ready(network: UNet, device: torch.device, precision: torch.dtype) -> Networ
     copy = folded(network)
     if narrow:
         copy = with_split_image(copy)
-        copy.head = _InFloat32(copy.head)
+        copy.head = _InFloat32(copy.head)  # type: ignore[assignment]
     copy = copy.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
     @torch.inference_mode()
