@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,12 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
+from tasks.belt import Belt, Line, hand_on
 from tasks.model import KeepLargest, Model
-from tasks.pool import map_cases
+from tasks.pool import stream_cases
 from tasks.preprocess import uncrop, unpad
 from tasks.scan.files import hash_files
 from tasks.scan.records import Outcome, Prediction, Segmentation
@@ -44,12 +45,13 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     return segmentation
 
 
-@task(name="postprocess")
+@task(name="postprocess", cache_policy=NO_CACHE)
 def postprocess(
-    cases: Sequence[Outcome[Prediction]], model: Model, masks: Path, pool: str
+    cases: Line[Prediction], model: Model, masks: Path, pool: str, belt: Belt[Segmentation] | None = None
 ) -> list[Outcome[Segmentation]]:
-    """Every case of the shard back on its own grid, in parallel."""
-    return logged("postprocess", map_cases(pool, "postprocess", postprocess_case, cases, model, masks))
+    """Every case of the shard back on its own grid, in parallel, in the order they were finished and put on `belt`."""
+    done = stream_cases(pool, "postprocess", postprocess_case, cases, model, masks)
+    return logged("postprocess", hand_on((after for _, after in done), belt))
 
 
 def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:
