@@ -56,19 +56,21 @@ def grid_flags(shape: Shape, spacing_mm: Spacing, fingerprint: Mapping[str, Any]
     return flags
 
 
-def intensity_flags(cropped: NDArray[np.float32], fingerprint: Mapping[str, Any]) -> list[str]:
-    """Whether the intensities of a scan leave out those that the labelled tissue had in training.
+def intensity_flags(cropped: NDArray[np.float32], fingerprint: Mapping[str, Any], channel: int = 0) -> list[str]:
+    """Whether the intensities of a channel leave out those that the labelled tissue had in training.
 
     Compared are the 0.5th and 99.5th percentile of `cropped` (X, Y, Z) with the range of the foreground's means.
     """
-    known = fingerprint.get("foreground_mean")
+    ranges = [fingerprint.get("foreground_mean"), *fingerprint.get("further_foreground_means", ())]
+    known = ranges[channel] if channel < len(ranges) else None
     if not known:
         return []
     low, high = (float(value) for value in np.percentile(cropped, (0.5, 99.5)))
     if low <= known["max"] and known["min"] <= high:
         return []
+    where = f" in channel {channel + 1}" if len(ranges) > 1 else ""
     return [
-        f"intensity far from the training data: {low:.4g} to {high:.4g}, "
+        f"intensity far from the training data{where}: {low:.4g} to {high:.4g}, "
         f"the labelled tissue there has {known['min']:.4g} to {known['max']:.4g}"
     ]
 

@@ -63,9 +63,8 @@ def _made_on(reference: Source, name: str) -> Referenced | None:
 
 def _is_of(made_on: Referenced, case: Found) -> bool:
     """Whether the segmentation was made on the case's series, or on one of its images. A case may be unreadable."""
-    if case.image.format not in ("dicom", "sheared"):
-        return False
-    files = case.image.files[:1] if made_on.series else case.image.files
+    series = case.image.dicom_files
+    files = series[:1] if made_on.series and not case.image.parts else series
     try:
         return any(made_on.has(frame) for file in files for frame in read_frames(file, case.name)[:1])
     except UnreadableImage:

@@ -22,7 +22,7 @@ def check_size(header: Header, case: str, most_voxels: int) -> None:
     Raises:
         TooLarge, DecompressionBomb; UnreadableImage: a file that the header names is not there.
     """
-    voxels = math.prod(header.geometry.shape)
+    voxels = math.prod(header.geometry.shape) * len(header.source.channels)
     shape = " × ".join(str(length) for length in header.geometry.shape)
     if voxels > most_voxels:
         raise TooLarge(
