@@ -13,6 +13,7 @@ from prefect import task
 
 from tasks.attempt import logged
 from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
+from tasks.ingest.size import check_resampled_size
 from tasks.model import Model, Plan, Window
 from tasks.pool import map_cases
 from tasks.scan.errors import ChannelMismatch
@@ -37,6 +38,7 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
     voxels, geometry = read_channels(case.image, case.name)
     spacing_mm = canonical_spacing_mm(geometry)
     start, shape = nonzero_box(voxels)
+    check_resampled_size(shape, spacing_mm, plan.spacing_mm, case.name)
     new_shape = resampled_shape(shape, spacing_mm, plan.spacing_mm)
     flags = grid_flags(shape, spacing_mm, fingerprint or {})
     padded = []

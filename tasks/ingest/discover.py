@@ -9,6 +9,7 @@ from tasks.ingest.datasets import find_in_bids, find_in_decathlon, find_in_nnune
 from tasks.ingest.found import MOST_VOXELS, Found, SetAside
 from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder, find_in_manifest
 from tasks.ingest.names import make_unique
+from tasks.ingest.quality import plausibility_flags
 from tasks.ingest.size import check_size
 from tasks.scan.errors import ChannelMismatch, EmptyCohort, UnknownSetting
 from tasks.scan.records import Case
@@ -54,12 +55,13 @@ def ingest_case(found: Found, most_voxels: int = MOST_VOXELS) -> Case:
         )
     header = read_header(found.image, found.name)
     check_size(header, found.name, most_voxels)
+    flags = plausibility_flags(header.geometry.shape, header.geometry.spacing_mm)
     return Case(
         name=found.name,
         image=header.source,
         geometry=header.geometry,
         reference=found.reference,
-        warnings=found.warnings + header.warnings,
+        warnings=(*found.warnings, *header.warnings, *flags),
         groups=found.groups,
     )
 

@@ -24,6 +24,7 @@ from tasks.ingest.series import shear_tilted
 from tasks.scan.errors import EmptyCohort, StillBeingWritten
 from tasks.scan.reading import shown
 from tasks.scan.records import Case, Outcome
+from tasks.scan.segmentation import Referenced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,11 @@ def look_in_pool(files: Sequence[Path], desk: Desk, key: bytes) -> dict[Path, Gl
 def glance_veiled(file: Path, key: bytes) -> Glance:
     """A glance at `file` that tells no text of its header."""
     look = glance(file)
-    return replace(look, frames=tuple(veiled(frame, key) for frame in look.frames))
+    referenced = look.referenced and Referenced(
+        series=frozenset(keyed(key, uid) for uid in look.referenced.series),
+        instances=frozenset(keyed(key, uid) for uid in look.referenced.instances),
+    )
+    return replace(look, frames=tuple(veiled(frame, key) for frame in look.frames), referenced=referenced)
 
 
 def veil_names(found: Sequence[Found], root: Path, desk: Desk, key: bytes) -> list[Found]:

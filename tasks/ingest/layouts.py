@@ -107,7 +107,9 @@ def add_references(cases: Sequence[Found], folder: Path, search: Search) -> Find
     found, set_aside = with_segmentations(*find_in_folder(folder, replace(search, excluded=())), folder)
     references = {case.name: case.image for case in make_unique(found, folder)}
     by_name = references.keys() & {case.name for case in cases}
-    by_series, several = match_by_series(cases, {name: references[name] for name in references.keys() - by_name})
+    by_series, several = match_by_series(
+        cases, {name: references[name] for name in sorted(references.keys() - by_name)}, search.look
+    )
     chosen = {case.name: case.name if case.name in by_name else by_series.get(case.name, "") for case in cases}
     set_aside += say_unused(references.keys() - set(chosen.values()), several, folder)
     return [replace(case, reference=case.reference or references.get(chosen[case.name])) for case in cases], set_aside

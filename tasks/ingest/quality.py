@@ -22,6 +22,12 @@ FEW_SLICES = 10
 EXTREME_ANISOTROPY = 6.0
 """Longest side of a voxel over its shortest, from which on partial volume rules."""
 
+SMALLEST_SIDE_MM, LARGEST_SIDE_MM = 0.05, 15.0
+"""Sides of a voxel that scanners of people make: dental cone beams have 0.075 mm, thick slices 10 mm."""
+
+LONGEST_MM = 2500.0
+"""No scanner sees further."""
+
 FAR = 2.0
 """A spacing is far from the training data when it is this many times above their largest, or below their smallest."""
 
@@ -29,6 +35,17 @@ TRUNCATED = 0.5
 """A field of view is truncated when an axis is shorter than this fraction of the training data's median in mm."""
 
 _MODALITIES = {"CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT"}
+
+
+def plausibility_flags(shape: Shape, spacing_mm: Spacing) -> list[str]:
+    """Whether the header's lengths can be millimetres of a person; in any order of the axes."""
+    sides = f"voxels of {_mm(spacing_mm)} mm"
+    if min(spacing_mm) < SMALLEST_SIDE_MM or max(spacing_mm) > LARGEST_SIDE_MM:
+        return [f"implausible spacing: {sides}; are the header's lengths in mm?"]
+    lengths_mm = np.multiply(shape, spacing_mm)
+    if lengths_mm.max() > LONGEST_MM:
+        return [f"implausible field of view: {_mm(lengths_mm)} mm, {sides}; are the header's lengths in mm?"]
+    return []
 
 
 def grid_flags(shape: Shape, spacing_mm: Spacing, fingerprint: Mapping[str, Any]) -> list[str]:
@@ -90,4 +107,4 @@ def modality_flags(source: Source, case: str, *, quantitative: bool) -> list[str
 
 
 def _mm(lengths: Sequence[float] | NDArray[np.float64]) -> str:
-    return "x".join(f"{length:.3g}" for length in lengths)
+    return "x".join(f"{length:.4g}" for length in lengths)

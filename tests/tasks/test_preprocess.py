@@ -6,7 +6,7 @@ import pytest
 from tasks.model import KeepLargest, Model, Plan, Window
 from tasks.postprocess import keep_largest, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
-from tasks.scan.errors import ChannelMismatch
+from tasks.scan.errors import ChannelMismatch, TooLarge
 from tasks.scan.records import Case, Geometry, Prediction, Source, join_channels
 from tasks.scan.resample import coarse_axis, resample_image, resample_labels, resampled_shape, restore_labels
 from tasks.scan.volume import read_geometry, read_labels
@@ -175,3 +175,11 @@ def test_flags_and_the_grid_that_was_read_go_on_with_the_case(tmp_path):
         "intensity far from the training data",
     ]
     assert prepared.case.geometry == read_geometry(source, "a")
+
+
+def test_a_spacing_that_makes_a_giant_of_a_small_scan_is_refused_with_the_number(tmp_path):
+    file = write_nifti(tmp_path / "a.nii.gz", picture(box(SHAPE, (2, 3, 1), (7, 5, 8))) + 1, affine((100, 100, 100)))
+    source = Source(format="nifti", files=(file,))
+    case = Case(name="a", image=source, geometry=read_geometry(source, "a"))
+    with pytest.raises(TooLarge, match="would have 1000 × 1400 × 900 = 1.26e.09 voxels; its own are 100 × 100 × 100"):
+        preprocess_case(case, plan(), tmp_path)
