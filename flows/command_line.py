@@ -113,6 +113,7 @@ def _add_run(commands: Commands) -> None:
     )
     run.add_argument("--mirror", action="store_true", default=None, help="average over the flips that training used")
     _machine(run)
+    run.add_argument("--backend", choices=("auto", "torch", "openvino"), help="library of the network (default: auto)")
     _pool(run)
     _settings(run)
 
