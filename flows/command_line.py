@@ -65,7 +65,9 @@ def _add(commands: Commands, name: str, text: str, epilog: str = "") -> argparse
 def _add_demo(commands: Commands) -> None:
     demo = _add(commands, "demo", "make a cohort from real anatomy, train on it, run the nightly deployment")
     demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
-    demo.add_argument("--minutes", type=float, default=1.5, help="training time (default: 1.5)")
+    demo.add_argument(
+        "--epochs", type=int, default=55, help="passes over the 8 people in training (default: 55, 220 steps)"
+    )
 
 
 def _add_ingest(commands: Commands) -> None:
@@ -78,7 +80,12 @@ def _add_ingest(commands: Commands) -> None:
 
 def _add_train(commands: Commands) -> None:
     train = _add(commands, "train", "train a model on scans with references", TRAINING_EXIT_CODES)
-    train.add_argument("dataset", type=Path, metavar="DATASET", help="Decathlon folder, or CSV: case,image,reference")
+    train.add_argument(
+        "dataset",
+        type=Path,
+        metavar="DATASET",
+        help="folder in the layout of Decathlon, nnU-Net or BIDS, or CSV: case,image,reference",
+    )
     train.add_argument("--output", type=Path, default=Path("model"), help="folder of the model (default: model)")
     train.add_argument("--folds", type=Path, metavar="CSV", help="columns: case,fold")
     train.add_argument(
@@ -154,7 +161,9 @@ def _add_services(commands: Commands) -> None:
 
 
 def _cohort(command: argparse.ArgumentParser) -> None:
-    command.add_argument("cohort", type=Path, metavar="COHORT", help="folder of scans, or CSV: case,image,reference")
+    command.add_argument(
+        "cohort", type=Path, metavar="COHORT", help="folder of scans, or CSV: case,image[,image_2 …][,reference]"
+    )
     _references(command)
 
 
