@@ -18,7 +18,7 @@ from tasks.pool import stream_cases
 from tasks.preprocess import uncrop, unpad
 from tasks.scan.files import hash_files
 from tasks.scan.records import Outcome, Prediction, Segmentation
-from tasks.scan.resample import restore_labels
+from tasks.scan.restore import restore_labels
 from tasks.scan.volume import write_mask
 
 Labels = NDArray[np.unsignedinteger[Any]]
@@ -28,8 +28,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     """The label map of `prediction` on the scan's own grid, written to `masks` and verified by reading it back."""
     prepared = prediction.prepared
     case = prepared.case
-    logits = unpad(np.load(prediction.logits), prepared.resampled_shape)
-    labels = restore_labels(np.ascontiguousarray(logits), prepared.crop_shape)
+    logits = unpad(np.load(prediction.logits, mmap_mode="r"), prepared.resampled_shape)
+    labels = restore_labels(logits, prepared.crop_shape)
     values = keep_largest(model_values(labels, model), model.keep_largest)
     whole = uncrop(values, prepared.crop_start, prepared.canonical_shape)
     path = masks / f"{case.name}.nii.gz"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, runtime, task
 
 from tasks.ingest import SetAside
+from tasks.report.line import line_times
 from tasks.report.page import write_page
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
 from tasks.report.tables import case_problem, case_status, write_tables
@@ -39,7 +41,8 @@ def report(
     output: Path,
 ) -> Report:
     """The report of a run, written to `output`."""
-    run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)}
+    times = line_times(outcomes, datetime.fromisoformat(provenance["started"]).timestamp())
+    run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)} | times
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
     write_page(outcomes, labels, run, output, set_aside)
