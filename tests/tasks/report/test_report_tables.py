@@ -10,6 +10,7 @@ from tasks.compare.differences import CASE_COLUMNS, LABEL_COLUMNS
 from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
+from tasks.report.trends import TRENDS_COLUMNS
 from tasks.scan.records import Outcome, Problem
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
@@ -127,7 +128,10 @@ def documented(heading):
     return re.findall(r"^\| `([^`]+)` \|", section, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize(("heading", "columns"), [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS)])
+@pytest.mark.parametrize(
+    ("heading", "columns"),
+    [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS), ("trends.csv", TRENDS_COLUMNS)],
+)
 def test_the_data_dictionary_lists_the_columns_in_their_order(heading, columns):
     assert documented(heading) == list(columns)
 
