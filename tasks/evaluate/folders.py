@@ -13,6 +13,7 @@ from tasks.scan.errors import NoPrediction
 from tasks.scan.files import hash_files
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 from tasks.scan.volume import read_header, read_label_values, read_labels
+from tasks.signs import read_signs
 
 
 def compare_folders(
@@ -43,7 +44,9 @@ def read_prediction(found: Found, alone: frozenset[str]) -> Segmentation:
     if found.reference:
         values |= read_label_values(found.reference, found.name)
     checksum = hash_files(found.image.files)
+    names = {value: str(value) for value in values - {0}}
     return Segmentation(
+        signs=read_signs(labels, names, {}, {}),
         case=Case(name=found.name, image=found.image, geometry=grid, reference=found.reference),
         mask=found.image.files[0],
         mask_sha256=checksum,

@@ -31,11 +31,13 @@ POINTS = 4000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What the page shows beside the cases: files that are none, the pictures by case, and the nights before."""
+    """What the page shows beside the cases: files that are none, pictures by case, the nights before, groups."""
 
     set_aside: Sequence[SetAside] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     nights: pd.DataFrame | None = None
+    groups: pd.DataFrame | None = None
+    """The summary by site, scanner …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ def write_page(
         volumes=[] if metrics["dice"].notna().any() else volume_strips(metrics, shown),
         agreement=bland_altman(metrics, shown),
         **_trends(beside.nights, shown),
+        groups=[] if beside.groups is None else beside.groups[beside.groups["label"].isin(shown)].to_dict("records"),
         examples=[(title, rows[index]) for title, index in choose_examples(rows)],
         outlines=OUTLINES,
         planes=tuple(PLANES),

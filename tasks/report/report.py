@@ -11,6 +11,7 @@ from typing import Any
 from prefect import get_run_logger, runtime, task
 
 from tasks.ingest import SetAside
+from tasks.report.groups import GROUPS, write_own_groups
 from tasks.report.page import Beside, write_page
 from tasks.report.pictures import draw_pictures
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
@@ -18,7 +19,7 @@ from tasks.report.tables import case_problem, case_status, write_tables
 from tasks.report.trends import TRENDS, add_night
 from tasks.scan.records import Outcome, Scores
 
-FILES = ("metrics.csv", "summary.csv", "cases.csv", TRENDS, "report.html", RUN)
+FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, "report.html", RUN)
 FOLDERS = (MASKS, "pictures")
 """What a run writes into its output folder, and what it writes files into there."""
 
@@ -45,9 +46,11 @@ def report(
     run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)}
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
+    groups = write_own_groups(outcomes, labels, output)
     pictures = draw_pictures(outcomes, output / "pictures", pool)
     nights = add_night(outcomes, labels, run, output)
-    write_page(outcomes, labels, run, output, Beside(set_aside=set_aside, pictures=pictures, nights=nights))
+    beside = Beside(set_aside=set_aside, pictures=pictures, nights=nights, groups=groups)
+    write_page(outcomes, labels, run, output, beside)
     aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
     write_run(run, outcomes, aside, output)
     counts = Counter(case_status(outcome) for outcome in outcomes)

@@ -104,15 +104,35 @@ class Prepared:
     crop_shape: Shape
     resampled_shape: Shape
     input_sha256: str
+    intensity: tuple[float, float, float] | None = None
+    """0.5th, 50th and 99.5th percentile of the cropped scan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What the network said: float32 logits `.npy` (K, X, Y, Z) on the grid of `prepared.voxels`."""
+    """What the network said: float32 logits `.npy` (K, X, Y, Z) on the grid of `prepared.voxels`.
+
+    `agreement`: by class, how far the members of an ensemble, or the answers to the flipped images, agree: the mean
+    Dice over all pairs of their own label maps, NaN where none has the class. Empty where there was one answer.
+    """
 
     prepared: Prepared
     logits: Path
     device: str
+    agreement: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What the segmentation of one label looks like by itself, without a reference; NaN where it is not known."""
+
+    components: int
+    border_voxels: int
+    """Voxels in the outermost layer of the image."""
+    boundary_entropy: float = math.nan
+    """Of the network's answer at the label's boundary: 0 is certain, 1 a guess."""
+    agreement: float = math.nan
+    """Mean Dice between the answers of an ensemble, or to flipped images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +144,10 @@ class Segmentation:
     mask_sha256: str
     input_sha256: str
     volumes_ml: dict[int, float]
+    signs: dict[int, Signs] = field(default_factory=dict)
+    """By label value."""
+    intensity: tuple[float, float, float] | None = None
+    """0.5th, 50th and 99.5th percentile of the scan, cropped to what is not 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +168,9 @@ class Score:
     volume_error: float
     components_reference: float
     components_prediction: float
+    border_voxels: float = math.nan
+    boundary_entropy: float = math.nan
+    agreement: float = math.nan
 
     def __post_init__(self) -> None:
         expected = self.dice / (2 - self.dice)

@@ -17,6 +17,7 @@ from tasks.scan.errors import NoReference, UnknownLabel
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Case, Geometry, Outcome, Shape, Spacing
 from tasks.scan.volume import read_labels, read_voxels
+from tasks.signs import count_pieces
 from tasks.train.dataset import Dataset
 
 SAMPLES = 2_000
@@ -32,6 +33,10 @@ class Fingerprint:
     samples: tuple[float, ...]
     labels: tuple[int, ...]
     """The foreground labels that the reference holds."""
+    volumes_ml: dict[int, float]
+    """Of every label of the data set in the reference: 0 where it is not there."""
+    components: dict[int, int]
+    """Pieces of every label that is there."""
     quantitative: bool
     """The modality has a scale of its own (CT)."""
 
@@ -60,6 +65,8 @@ def fingerprint_case(case: Case, dataset: Dataset) -> Fingerprint:
         shape=shape,
         samples=tuple(float(value) for value in samples),
         labels=tuple(sorted(present)),
+        volumes_ml={v: int(np.count_nonzero(reference == v)) * geometry.voxel_ml for v in dataset.labels},
+        components=count_pieces(reference),
         quantitative=dataset.quantitative,
     )
 
@@ -79,12 +86,22 @@ def read_reference(case: Case, grid: Geometry) -> NDArray[np.uint16]:
 
 def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
     """Medians and ranges over the data set, for `model.json`; no case is named."""
+    labels = sorted({value for one in fingerprints for value in one.volumes_ml})
     return {
         "cases": len(fingerprints),
         "spacing_mm": _range(np.array([one.spacing_mm for one in fingerprints])),
         "shape": _range(np.array([one.shape for one in fingerprints])),
         "foreground_mean": _range(np.array([np.mean(one.samples) for one in fingerprints])),
+        "volume_ml": {str(v): _percentiles([one.volumes_ml[v] for one in fingerprints]) for v in labels},
+        "components": {str(v): max(one.components.get(v, 0) for one in fingerprints) for v in labels},
     }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    """The 1st, 5th, 50th, 95th and 99th percentile of `values`, to six digits."""
+    shares = (1, 5, 50, 95, 99)
+    found = np.percentile(values, shares)
+    return {f"p{share}": float(f"{value:.6g}") for share, value in zip(shares, found, strict=True)}
 
 
 def _range(values: NDArray[Any]) -> dict[str, Any]:
