@@ -20,7 +20,7 @@ from tasks.scan.files import hash_files
 from tasks.scan.records import Outcome, Prediction, Segmentation
 from tasks.scan.resample import restore_labels
 from tasks.scan.volume import write_mask
-from tasks.signs import boundary_entropy, read_signs, sign_flags
+from tasks.signs import boundary_entropy, expected_dice, read_signs, sign_flags
 
 Labels = NDArray[np.unsignedinteger[Any]]
 
@@ -36,8 +36,12 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
     volumes_ml = {value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels}
-    entropy, agreement = (by_value(known, model) for known in (boundary_entropy(logits), prediction.agreement))
-    signs = read_signs(whole, model.labels, entropy, agreement)
+    doubts = {
+        "boundary_entropy": boundary_entropy(logits),
+        "dice_expected": expected_dice(logits),
+        "agreement": prediction.agreement,
+    }
+    signs = read_signs(whole, model.labels, {name: by_value(known, model) for name, known in doubts.items()})
     flags = sign_flags(signs, volumes_ml, model.labels, model.fingerprint)
     segmentation = Segmentation(
         case=replace(case, warnings=(*case.warnings, *flags)),

@@ -6,13 +6,13 @@ The limits are this project's own, and wide: a flag on every third scan is one t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from tasks.scan.records import Signs
 
@@ -21,24 +21,24 @@ CONNECTIVITY: Literal[26] = 26
 """Voxels that share a face, an edge or a corner are of one piece, as in `metrics.csv`."""
 DISAGREEMENT = 0.7
 """Networks, or the answers to flipped images, disagree when the mean Dice of their pairs is below this."""
+UNSURE = 0.75
+"""The network is unsure of a label when it expects a Dice below this of itself."""
+MARGIN = 4
 ROOM = 0.25
 """A volume is unlike the training data when it is this fraction of their range (1st to 99th percentile) beyond it."""
 
 
-def read_signs(
-    labels: Labels, values: Mapping[int, str], entropy: Mapping[int, float], agreement: Mapping[int, float]
-) -> dict[int, Signs]:
-    """The signs of each of `values` (name by value) in the label map `labels` (X, Y, Z) on the scan's own grid.
+def read_signs(labels: Labels, values: Iterable[int], doubts: Mapping[str, Mapping[int, float]]) -> dict[int, Signs]:
+    """The signs of each of `values` in the label map `labels` (X, Y, Z) on the scan's own grid.
 
-    `entropy` and `agreement` are by value, where they are known.
+    `doubts` are those that the map does not hold, by name and value: `boundary_entropy`, `dice_expected`, `agreement`.
     """
     pieces, at_border = count_pieces(labels), count_at_border(labels)
     return {
         value: Signs(
             components=pieces.get(value, 0),
             border_voxels=at_border.get(value, 0),
-            boundary_entropy=entropy.get(value, math.nan),
-            agreement=agreement.get(value, math.nan),
+            **{name: of_value.get(value, math.nan) for name, of_value in doubts.items()},
         )
         for value in sorted(values)
     }
@@ -81,6 +81,31 @@ def boundary_entropy(logits: NDArray[np.float32]) -> dict[int, float]:
     return {int(value): float(sums[value] / counts[value]) for value in np.flatnonzero(counts)}
 
 
+def expected_dice(logits: NDArray[np.float32]) -> dict[int, float]:
+    """By class, from 1: the Dice that the network expects of its own answer, by its probabilities p.
+
+    2 Σ p over the voxels of the class / (Σ p over all voxels + their number): what Dice would be, if every voxel were
+    of the class as often as the network says. Probabilities count in the box around all that was found, and `MARGIN`
+    voxels more. Networks are mostly too sure of themselves: it orders cases, it does not predict their Dice.
+    """
+    classes = logits.argmax(axis=0)
+    if not classes.any():
+        return {}
+    box = tuple(
+        slice(max(0, int(used[0]) - MARGIN), int(used[-1]) + 1 + MARGIN)
+        for axis in range(3)
+        for used in [np.flatnonzero(classes.any(axis=tuple({0, 1, 2} - {axis})))]
+    )
+    near, classes = logits[(slice(None), *box)].astype(np.float32), classes[box]
+    total = logsumexp(near, axis=0)
+    expected = {}
+    for value in np.unique(classes[classes > 0]).tolist():
+        p = np.exp(near[value] - total)
+        own = classes == value
+        expected[value] = float(2 * p[own].sum(dtype=np.float64) / (p.sum(dtype=np.float64) + own.sum()))
+    return expected
+
+
 def _has_other_neighbour(classes: NDArray[Any]) -> NDArray[np.bool_]:
     other = np.zeros(classes.shape, bool)
     for axis in range(classes.ndim):
@@ -103,6 +128,8 @@ def sign_flags(
         name = names[value]
         if sign.border_voxels:
             flags.append(f"cut by the image border: {name}, {sign.border_voxels} voxels lie in the outermost layer")
+        if sign.dice_expected < UNSURE:
+            flags.append(f"the network is unsure: {name}, it expects a Dice of {sign.dice_expected:.2f} of itself")
         if sign.agreement < DISAGREEMENT:
             flags.append(f"networks disagree: {name}, mean Dice between their answers {sign.agreement:.2f}")
         most = fingerprint.get("components", {}).get(str(value))

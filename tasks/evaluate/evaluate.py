@@ -129,6 +129,7 @@ def with_signs(score: Score, signs: Signs | None) -> Score:
         components_prediction=signs.components,
         border_voxels=signs.border_voxels,
         boundary_entropy=signs.boundary_entropy,
+        dice_expected=signs.dice_expected,
         agreement=signs.agreement,
     )
 

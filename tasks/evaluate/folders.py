@@ -44,9 +44,8 @@ def read_prediction(found: Found, alone: frozenset[str]) -> Segmentation:
     if found.reference:
         values |= read_label_values(found.reference, found.name)
     checksum = hash_files(found.image.files)
-    names = {value: str(value) for value in values - {0}}
     return Segmentation(
-        signs=read_signs(labels, names, {}, {}),
+        signs=read_signs(labels, values - {0}, {}),
         case=Case(name=found.name, image=found.image, geometry=grid, reference=found.reference),
         mask=found.image.files[0],
         mask_sha256=checksum,

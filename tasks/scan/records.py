@@ -131,6 +131,8 @@ class Signs:
     """Voxels in the outermost layer of the image."""
     boundary_entropy: float = math.nan
     """Of the network's answer at the label's boundary: 0 is certain, 1 a guess."""
+    dice_expected: float = math.nan
+    """The Dice that the network expects of itself, by its own probabilities."""
     agreement: float = math.nan
     """Mean Dice between the answers of an ensemble, or to flipped images."""
 
@@ -170,6 +172,7 @@ class Score:
     components_prediction: float
     border_voxels: float = math.nan
     boundary_entropy: float = math.nan
+    dice_expected: float = math.nan
     agreement: float = math.nan
 
     def __post_init__(self) -> None:

@@ -29,18 +29,19 @@ def test_a_row_of_metrics_holds_six_digits_inf_and_nothing_where_undefined(tmp_p
     write_tables(cases, LABELS, tmp_path)
     assert lines(tmp_path / "metrics.csv")[:4] == [
         "case,label,name,status,dice,jaccard,hd95_mm,assd_mm,nsd,nsd_tolerance_mm,volume_reference_ml,volume_prediction_ml,"
-        "volume_error,components_reference,components_prediction",
-        "A,1,left,scored,0.666667,0.5,2,1,0.666667,1,3.5,1234.57,351.734,1,3",
-        "A,2,right,missed,0,0,inf,inf,0,1,3.5,1234.57,351.734,1,3",
-        "B,1,left,no_reference,,,,,,1,3.5,1234.57,351.734,1,3",
+        "volume_error,components_reference,components_prediction,"
+        "border_voxels,boundary_entropy,dice_expected,agreement",
+        "A,1,left,scored,0.666667,0.5,2,1,0.666667,1,3.5,1234.57,351.734,1,3,,,,",
+        "A,2,right,missed,0,0,inf,inf,0,1,3.5,1234.57,351.734,1,3,,,,",
+        "B,1,left,no_reference,,,,,,1,3.5,1234.57,351.734,1,3,,,,",
     ]
 
 
 def test_a_case_without_scores_has_a_row_for_every_label(tmp_path):
     write_tables([broken("C07")], LABELS, tmp_path)
     assert lines(tmp_path / "metrics.csv")[1:] == [
-        "C07,1,left,not_segmented,,,,,,,,,,,",
-        "C07,2,right,not_segmented,,,,,,,,,,,",
+        "C07,1,left,not_segmented,,,,,,,,,,,,,,,",
+        "C07,2,right,not_segmented,,,,,,,,,,,,,,,",
         "",
     ]
 
