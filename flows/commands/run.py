@@ -15,7 +15,12 @@ def execute(arguments: Namespace) -> int:
     """The exit code of the run."""
     flags = {
         "references": arguments.references,
-        "inference": {"device": arguments.device, "precision": arguments.precision, "mirror": arguments.mirror},
+        "inference": {
+            "device": arguments.device,
+            "precision": arguments.precision,
+            "backend": arguments.backend,
+            "mirror": arguments.mirror,
+        },
         "pool": pool_flags(arguments),
     }
     settings = load_settings(Settings, arguments.settings, flags)
