@@ -20,10 +20,10 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from tasks.evaluate.evaluate import EvaluationConfig, evaluate_case
-from tasks.infer import InferenceConfig, infer_case
+from tasks.infer import InferenceConfig, Weights, infer_case
 from tasks.ingest import discover
 from tasks.ingest.discover import ingest_case
-from tasks.model import load_networks, read_model
+from tasks.model import read_model
 from tasks.postprocess import postprocess_case
 from tasks.preprocess import preprocess_case
 from tasks.train.dataset import describe_dataset
@@ -43,7 +43,7 @@ def main():
     described = describe_dataset(arguments.dataset)
     known = summarise([fingerprint_case(case, described) for case in trained_on])
     model = replace_fingerprint(read_model(arguments.model), known)
-    networks = load_networks(model, arguments.model)
+    networks = Weights(folder=arguments.model).ready(model, InferenceConfig().resolved())
     with tempfile.TemporaryDirectory() as name:
         cases = spoil(held_out, arguments.spoil, Path(name))
         rows = [row for case in cases for row in look(case, model, networks, arguments.mirror, Path(name))]

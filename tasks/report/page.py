@@ -20,7 +20,7 @@ from tasks.report.charts import bland_altman, dice_strips, volume_strips
 from tasks.report.pictures import OUTLINES, PLANES, Picture
 from tasks.report.summary import summary_frame
 from tasks.report.tables import case_of, case_problem, case_status, metrics_frame, scores_of
-from tasks.report.trends import STATUSES, night_counts, trend_lines
+from tasks.report.trends import STATUSES, drifts, night_counts, trend_lines
 from tasks.scan.files import write_whole
 from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
@@ -162,7 +162,9 @@ def _row(number: int, outcome: Outcome[Scores], shown: Mapping[int, str], pictur
 
 def _trends(nights: pd.DataFrame | None, shown: Mapping[int, str]) -> dict[str, Any]:
     lines = [] if nights is None else trend_lines(nights, shown)
-    return {"trends": lines, "nights": [] if nights is None or not lines else night_counts(nights)}
+    if nights is None or not lines:
+        return {"trends": [], "nights": [], "drifts": []}
+    return {"trends": lines, "nights": night_counts(nights), "drifts": drifts(nights)}
 
 
 def _below(path: Path, run: Mapping[str, Any]) -> str:

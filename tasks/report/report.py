@@ -16,7 +16,7 @@ from tasks.report.page import Beside, write_page
 from tasks.report.pictures import draw_pictures
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
 from tasks.report.tables import case_problem, case_status, write_tables
-from tasks.report.trends import TRENDS, add_night
+from tasks.report.trends import TRENDS, add_night, drifts
 from tasks.scan.records import Outcome, Scores
 
 FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, "report.html", RUN)
@@ -54,6 +54,8 @@ def report(
     aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
     write_run(run, outcomes, aside, output)
     counts = Counter(case_status(outcome) for outcome in outcomes)
+    for drift in drifts(nights):
+        get_run_logger().warning("report: the scans differ from those of the nights before: %s", drift)
     get_run_logger().info("report: %s, %s", output / "report.html", dict(counts))
     return Report(
         output=output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +23,19 @@ STATUSES = ("segmented", "unchanged", "quarantined", "failed")
 TRENDS_COLUMNS = (
     *("finished", "model_sha256", "n_cases"),
     *(f"n_{status}" for status in STATUSES),
+    *("spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "intensity_median"),
     *("label", "name", "dice_n_valid", "dice_mean", "volume_median_ml"),
 )
+ACQUISITION = {
+    "spacing_x_mm": "spacing along the first axis in mm",
+    "spacing_y_mm": "spacing along the second axis in mm",
+    "spacing_z_mm": "spacing along the third axis in mm",
+    "intensity_median": "intensity",
+}
+FEWEST_NIGHTS, FEWEST_CASES = 5, 3
+"""Earlier nights, and cases tonight, below which nobody can say that the acquisition drifts."""
+DRIFT_SPREADS, DRIFT_SHARE = 5.0, 0.1
+"""A night drifts when its median differs by more than so many robust deviations of earlier nights, and this share."""
 
 
 def add_night(
@@ -57,6 +69,7 @@ def night_frame(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], 
     counts = Counter(case_status(outcome) for outcome in outcomes)
     night = {"finished": run.get("finished", ""), "model_sha256": run.get("model_sha256", "")}
     night |= {"n_cases": len(outcomes)} | {f"n_{status}": counts[status] for status in STATUSES}
+    night |= _acquisition(outcomes)
     rows = []
     for label, name in sorted(labels.items()):
         own = metrics[metrics["label"] == label]
@@ -67,6 +80,34 @@ def night_frame(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], 
             | {"dice_mean": dice.mean(), "volume_median_ml": own["volume_prediction_ml"].median()}
         )
     return pd.DataFrame(rows, columns=list(TRENDS_COLUMNS))
+
+
+def _acquisition(outcomes: Sequence[Outcome[Scores]]) -> dict[str, float]:
+    """The medians over the segmented cases of spacing and of the scan's own median intensity; NaN without any."""
+    found = [outcome.value.segmentation for outcome in outcomes if outcome.value]
+    spacings = np.array([segmentation.case.geometry.spacing_mm for segmentation in found]).reshape(-1, 3)
+    intensities = np.array([one.intensity[1] for one in found if one.intensity])
+    medians = [float(np.median(column)) if len(column) else math.nan for column in (*spacings.T, intensities)]
+    return dict(zip(ACQUISITION, medians, strict=True))
+
+
+def drifts(nights: pd.DataFrame) -> list[str]:
+    """How the last night's scans are unlike those of the nights before, in words; nothing while nights are few."""
+    each = nights.drop_duplicates("finished", keep="last").tail(SHOWN)
+    if len(each) <= FEWEST_NIGHTS or each["n_cases"].iloc[-1] < FEWEST_CASES:
+        return []
+    found = []
+    for column, what in ACQUISITION.items():
+        *before, tonight = each[column].to_numpy(float)
+        known = np.array([value for value in before if not math.isnan(value)])
+        if len(known) < FEWEST_NIGHTS or math.isnan(tonight):
+            continue
+        middle = float(np.median(known))
+        spread = 1.4826 * float(np.median(np.abs(known - middle)))
+        if abs(tonight - middle) > max(DRIFT_SPREADS * spread, DRIFT_SHARE * abs(middle)):
+            low, high = known.min(), known.max()
+            found.append(f"{what}: {tonight:.4g} tonight, {low:.4g} to {high:.4g} in the {len(known)} nights before")
+    return found
 
 
 def trend_lines(nights: pd.DataFrame, labels: Mapping[int, str]) -> list[Plane]:

@@ -1,6 +1,8 @@
+import numpy as np
+import pandas as pd
 import pytest
 
-from tasks.report.trends import KEPT, add_night, night_counts, read_nights, trend_lines
+from tasks.report.trends import KEPT, add_night, drifts, night_counts, read_nights, trend_lines
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
 
@@ -15,8 +17,8 @@ def test_every_night_adds_a_row_a_label_to_those_before(tmp_path):
     night(tmp_path, 1, 0.8, 0.6)
     night(tmp_path, 2, 0.9)
     lines = (tmp_path / "trends.csv").read_text().splitlines()
-    assert lines[1] == "2026-11-01T01:00:00+00:00,m,3,2,0,1,0,1,left,2,0.7,1234.57"
-    assert [line.split(",")[7] for line in lines[1:]] == ["1", "2", "1", "2"]
+    assert lines[1] == "2026-11-01T01:00:00+00:00,m,3,2,0,1,0,1,1,4,,1,left,2,0.7,1234.57"
+    assert [line.split(",")[11] for line in lines[1:]] == ["1", "2", "1", "2"]
 
 
 def test_the_former_nights_keep_their_bytes(tmp_path):
@@ -57,3 +59,30 @@ def test_the_nights_are_counted_newest_first(tmp_path):
         ("2026-11-02", 2, 1),
         ("2026-11-01", 1, 1),
     ]
+
+
+def nights_of(*spacings_mm, n_cases=3):
+    """Nights with that spacing along the third axis."""
+    table = pd.DataFrame(
+        {"finished": [f"night {number}" for number in range(len(spacings_mm))], "spacing_z_mm": spacings_mm}
+    )
+    return table.assign(n_cases=n_cases, spacing_x_mm=1.0, spacing_y_mm=1.0, intensity_median=np.nan)
+
+
+@pytest.mark.parametrize(
+    ("spacings_mm", "drifted"),
+    [
+        ((4, 4, 4, 4, 4, 5), True),
+        ((4, 4, 4, 4, 4, 4.3), False),  # less than 10 %
+        ((3, 4, 5, 4, 3, 5), False),  # no more than the nights before differ among themselves
+        ((4, 4, 4, 4, 5), False),  # four nights before are too few
+        ((4, 4, 4, 4, 4, np.nan), False),
+    ],
+)
+def test_a_night_drifts_when_its_scans_are_unlike_those_of_the_nights_before(spacings_mm, drifted):
+    found = ["spacing along the third axis in mm: 5 tonight, 4 to 4 in the 5 nights before"] if drifted else []
+    assert drifts(nights_of(*spacings_mm)) == found
+
+
+def test_two_cases_are_no_drift():
+    assert drifts(nights_of(4, 4, 4, 4, 4, 5, n_cases=2)) == []
