@@ -41,7 +41,7 @@ def main():
         ingest_case(found[name]) for name in sorted(found) if folds.get(name, arguments.fold) != arguments.fold
     ]
     described = describe_dataset(arguments.dataset)
-    known = summarise([fingerprint_case(case, described) for case in trained_on])
+    known = summarise([fingerprint_case(case, described, 1) for case in trained_on])
     model = replace_fingerprint(read_model(arguments.model), known)
     networks = Weights(folder=arguments.model).ready(model, InferenceConfig().resolved())
     with tempfile.TemporaryDirectory() as name:
