@@ -13,8 +13,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
+<<<<<<< HEAD
 from tasks.belt import Belt, Line, hand_on
 from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
+=======
+from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percentiles, modality_flags
+>>>>>>> main
 from tasks.ingest.size import check_resampled_size
 from tasks.model import Model, Plan, Window
 from tasks.pool import stream_cases
@@ -58,6 +62,7 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
         crop_shape=shape,
         resampled_shape=new_shape,
         input_sha256=hash_files(case.image.files),
+        intensity=intensity_percentiles(crop(voxels[0], start, shape)),
     )
 
 

@@ -106,10 +106,7 @@ def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[B
         floor = torch.maximum(floor, -functional.max_pool3d(-values, 2, 1)[0])
         largest = max(largest, float(values.abs().max()))
     floor -= largest * ROUNDING
-    boxes: list[Box | None] = []
-    for volume in logits:
-        boxes.append(_box(functional.max_pool3d(_neighbours(volume), 2, 1)[0] > floor, axes))
-    return boxes
+    return [_box(functional.max_pool3d(_neighbours(volume), 2, 1)[0] > floor, axes) for volume in logits]
 
 
 def _neighbours(volume: NDArray[np.floating]) -> Tensor:
