@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
->>>>>>> main
 from pathlib import Path
 from typing import Any
 

@@ -13,12 +13,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
-<<<<<<< HEAD
 from tasks.belt import Belt, Line, hand_on
-from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
-=======
 from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percentiles, modality_flags
->>>>>>> main
 from tasks.ingest.size import check_resampled_size
 from tasks.model import Model, Plan, Window
 from tasks.pool import stream_cases
