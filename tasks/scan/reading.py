@@ -20,10 +20,13 @@ _LASTING = {
     errno.ENOTDIR: ("does not exist", _COPY_AGAIN),
     errno.ELOOP: ("is a link that leads nowhere", _COPY_AGAIN),
     errno.EISDIR: ("is a folder without a readable scan", "put the scan into it, or name another folder"),
-    errno.ENAMETOOLONG: ("is named by a damaged header", _COPY_AGAIN),
+    errno.ENAMETOOLONG: ("has a name that is too long", _COPY_AGAIN),
     errno.EINVAL: ("cannot be read: its header points to nowhere", _COPY_AGAIN),
     errno.EACCES: ("may not be read by this account", "let the account that runs this read it"),
 }
+
+
+LONGEST_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +43,9 @@ class Header:
 
 
 def shown(file: Path) -> str:
-    """The file's name as messages may show it: without its folders, and without UIDs, which identify a patient."""
-    return re.sub(r"\d+(\.\d+){4,}", "…", file.name)
+    """The file's name as messages may show it: short, without folders, and without UIDs, which identify a patient."""
+    name = re.sub(r"\d+(\.\d+){4,}", "…", file.name)
+    return name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 1]}…"
 
 
 @contextmanager
