@@ -99,7 +99,7 @@ def _read(files: Iterable[Path], read: ReadFrames) -> tuple[Volume, dict[Path, l
             continue
         reason = _not_a_scan(inside[0])
         if reason:
-            set_aside.append(SetAside(path=file, reason=reason))
+            set_aside.append(SetAside(path=file, reason=reason, dicom=True))
         elif inside[0].rows == 0 or inside[0].columns == 0:
             broken[file.parent].append(file)
         else:

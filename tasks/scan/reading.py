@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ _LASTING = {
 
 
 LONGEST_SHOWN = 100
+_DICOM = (".dcm", ".dicom", ".ima")
+_OTHERS = (".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +46,27 @@ class Header:
 
 
 def shown(file: Path) -> str:
-    """The file's name as messages may show it: short, without folders, and without UIDs, which identify a patient."""
+    """The file's name as messages may show it: short, without folders, and without UIDs, which identify a patient.
+
+    Archives name DICOM files after patients: of such a name only short words and numbers are left.
+
+    >>> shown(Path("Doe_John_003.dcm"))
+    '…_…_003.dcm'
+    """
     name = re.sub(r"\d+(\.\d+){4,}", "…", file.name)
+    if file.suffix.lower() in _DICOM or (not name.lower().endswith(_OTHERS) and os.path.isfile(file)):  # noqa: PTH113
+        ending = file.suffix if file.suffix.lower() in _DICOM else ""
+        name = veiled_words(name.removesuffix(ending)) + ending
     return name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 1]}…"
+
+
+def veiled_words(text: str) -> str:
+    """`text` with `…` for each UID, and word of three letters or number of six digits and more: names, dates …
+
+    >>> veiled_words("Doe_Li/19010203/MR/0042")
+    '…_Li/…/MR/0042'
+    """
+    return re.sub(r"\d+(\.\d+){4,}|[^\W\d_]{3,}|\d{6,}", "…", text)
 
 
 @contextmanager
