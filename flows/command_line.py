@@ -10,8 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
+from tasks.nursery import prepare_nursery
 from tasks.scan.errors import PipelineError
 
+POOLED = ("ingest", "train", "run", "evaluate")
+"""The commands that need a pool of processes."""
 EXIT_CODES = """exit codes: 0 every case segmented; 1 some case quarantined or failed (the report is written);
 2 the run itself could not start, nothing was touched"""
 INGEST_EPILOG = """reads headers only, and of an unchanged folder not even those; a refused case has its reason, what
@@ -26,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is not UTF-8 must not end a command that prints it
         sys.stdout.reconfigure(errors="backslashreplace")
+    if arguments.command in POOLED:
+        prepare_nursery()
     try:
         return int(import_module(f"flows.commands.{arguments.command}").execute(arguments))
     except PipelineError as error:
