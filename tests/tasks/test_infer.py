@@ -78,10 +78,9 @@ def test_a_device_without_memory_takes_smaller_tiles_and_the_case_says_so(tmp_pa
 
 
 def test_a_case_that_fits_in_no_way_is_refused_with_the_numbers(tmp_path):
-    tiny = InferenceConfig(device="cpu", precision="float32", memory_gb=1e-4)
-    with pytest.raises(
-        NotEnoughMemory, match="12 × 12 × 12 voxels .* 0.0 GB are needed at least.* 0.0 GB that are free"
-    ):
+    tiny = InferenceConfig(device="cpu", precision="float32", memory_gb=1e-5)
+    numbers = r"12 × 12 × 12 voxels .* 0\.0 GB are needed at least.* 0\.0 GB that are free"
+    with pytest.raises(NotEnoughMemory, match=numbers):
         infer_case(prepared(tmp_path), [echo], MODEL, tiny, tmp_path)
 
 
