@@ -93,11 +93,12 @@ def _stitched(voices: Sequence[_Voice], image: Tensor, tile: tuple[int, ...], su
     size = tuple(image.shape[1:])
     importance = gaussian_weights(tile).to(image.device)
     weights, counts = torch.zeros(size, device=image.device), torch.zeros(())
+    flat: dict[float, tuple[Tensor, Tensor]] = {}
     for place, core in tiles_with_cores(size, tile):
-        logits, maps = _heard(voices, image[(slice(None), *place)])
+        logits, maps = _heard_once(voices, image[(slice(None), *place)], flat)
         if sums is None:
             sums = Sums(values=torch.zeros((len(logits), *size), device=image.device), let_go=lambda: None)
-        sums.values[(slice(None), *place)] += logits.mul_(importance)
+        sums.values[(slice(None), *place)].addcmul_(logits, importance)
         weights[place] += importance
         counts = counts + count_pairs(maps[(slice(None), *core)], len(logits))
         sums.let_go()
@@ -107,6 +108,19 @@ def _stitched(voices: Sequence[_Voice], image: Tensor, tile: tuple[int, ...], su
         of_class.div_(weights)
         sums.let_go()
     return Answer(logits=sums.values, agreement=mean_pairwise_dice(counts))
+
+
+def _heard_once(
+    voices: Sequence[_Voice], image: Tensor, flat: dict[float, tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """What `_heard` returns; of tiles of one value everywhere, as air is, the first is kept in `flat`."""
+    value = float(image[(0,) * image.ndim])
+    if not bool((image == value).all()):
+        return _heard(voices, image)
+    if value not in flat:
+        flat.clear()
+        flat[value] = _heard(voices, image)
+    return flat[value]
 
 
 def _heard(voices: Sequence[_Voice], image: Tensor) -> tuple[Tensor, Tensor]:

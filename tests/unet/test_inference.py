@@ -154,3 +154,12 @@ def test_sums_in_a_file_are_those_in_memory(tmp_path):
     assert torch.equal(in_file, predict_in((4, 4, 4), [Echo()], image).logits)
     assert np.array_equal(np.load(tmp_path / "sums.npy"), in_file.numpy())
     assert len(let_go) > 2
+
+
+def test_of_the_tiles_that_hold_one_value_everywhere_one_is_computed():
+    image = torch.zeros(1, 24, 4, 4)
+    image[:, 18:] = torch.rand(1, 6, 4, 4)
+    network = Echo()
+    logits = predict_in((4, 4, 4), [network], image).logits
+    assert len(network.sizes) == 4  # of 11 tiles, 8 are air
+    assert torch.allclose(logits[0], image[0], rtol=1e-5)
