@@ -25,7 +25,9 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
         intake = ingest(night.cohort, settings.references, night.output, settings.ingest, night.pool, night.state)
         begin(night)
         outcomes = segment(intake.cases, night)
-        return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
+        return verdict(
+            report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output, night.pool)
+        )
 
 
 def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
