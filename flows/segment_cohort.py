@@ -9,6 +9,7 @@ from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
 from tasks.evaluate import evaluate
+from tasks.export import export
 from tasks.infer import infer
 from tasks.ingest import ingest
 from tasks.postprocess import postprocess
@@ -37,5 +38,6 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
         prepared = preprocess(shard, night.model, night.work, night.pool)
         predicted = infer(prepared, night.model, night.weights, night.settings.inference, night.work)
         segmented = postprocess(predicted, night.model, night.masks, night.pool)
-        outcomes += evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
+        scored = evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
+        outcomes += export(scored, night.model.labels, night.settings.export, night.output, night.pool)
     return outcomes

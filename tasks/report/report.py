@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import get_run_logger, runtime, task
 
+from tasks.export import DICOM
 from tasks.ingest import SetAside
 from tasks.report.groups import GROUPS, write_own_groups
 from tasks.report.page import Beside, write_page
@@ -20,7 +21,7 @@ from tasks.report.trends import TRENDS, add_night, drifts
 from tasks.scan.records import Outcome, Scores
 
 FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, "report.html", RUN)
-FOLDERS = (MASKS, "pictures")
+FOLDERS = (MASKS, "pictures", DICOM)
 """What a run writes into its output folder, and what it writes files into there."""
 
 
@@ -65,13 +66,15 @@ def report(
 
 
 def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
-    """Rename to `CASE.nii.gz.old` every mask that an earlier run left and this one did not write anew.
+    """Rename to `CASE.nii.gz.old` every mask, and `CASE.dcm.old` every DICOM SEG, that this run did not write anew.
 
     Its case could not be segmented tonight, or has left the cohort. Nobody is to take last week's mask for tonight's.
     What a killed run left half written is removed.
     """
-    for half in masks.glob(".*.part"):
+    exported = masks.with_name(DICOM)
+    for half in [*masks.glob(".*.part"), *exported.glob(".*.part")]:
         half.unlink()
-    written = {outcome.value.segmentation.mask for outcome in outcomes if outcome.value}
-    for mask in set(masks.glob("*.nii.gz")) - written:
-        mask.replace(mask.with_name(f"{mask.name}{RETIRED}"))
+    found = [outcome.value.segmentation for outcome in outcomes if outcome.value]
+    written = {path for one in found for path in (one.mask, one.dicom_seg)}
+    for former in {*masks.glob("*.nii.gz"), *exported.glob("*.dcm")} - written:
+        former.replace(former.with_name(f"{former.name}{RETIRED}"))
