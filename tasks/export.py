@@ -108,7 +108,7 @@ def describe(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom warns of dubious names of patients, and repeats them
             return highdicom.seg.Segmentation(
-                source_images=[completed(source) for source in sources],
+                source_images=[completed(source, case.geometry.spacing_mm[2]) for source in sources],
                 pixel_array=numbers[frames].astype(np.uint8 if len(labels) < 256 else np.uint16),
                 segmentation_type="BINARY",
                 segment_descriptions=_segments(labels),
@@ -151,7 +151,7 @@ def _identity(sources: Sequence[Dataset], checksum: str) -> dict[str, Any]:
 
 
 def place(case: Case, sources: Sequence[Dataset]) -> dict[str, Any]:
-    """Where the slices lie, for highdicom: nothing for a slice a file, which say it themselves; else from the grid.
+    """Where the slices of an enhanced object lie, for highdicom; nothing for a slice a file, which say it themselves.
 
     An enhanced object may hold several volumes, so its own frames do not say which are meant.
 
@@ -171,11 +171,11 @@ def place(case: Case, sources: Sequence[Dataset]) -> dict[str, Any]:
     return {"plane_positions": [PlanePositionSequence("PATIENT", position) for position in positions]}
 
 
-def completed(source: Dataset) -> Dataset:
+def completed(source: Dataset, slice_mm: float) -> Dataset:
     """`source` as highdicom expects it: what DICOM lets be empty is there, spacing and orientation are shared groups.
 
     De-identified series often lack the first. Some scanners repeat the second in every frame; the frames of one volume
-    share them, or it would not be one.
+    share them, or it would not be one. Slices whose thickness is not said are as thick as they are apart.
     """
     for name in MAY_BE_EMPTY:
         if name not in source:
@@ -185,6 +185,10 @@ def completed(source: Dataset) -> Dataset:
         for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
             if name not in shared and name in first:
                 setattr(shared, name, getattr(first, name))
+    shared = source.get("SharedFunctionalGroupsSequence", [Dataset()])[0]
+    measures = shared.get("PixelMeasuresSequence", [source])[0]
+    if not measures.get("SliceThickness"):
+        measures.SliceThickness = f"{slice_mm:.8g}"
     return source
 
 

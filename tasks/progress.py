@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, nothing elsewhere: there the log has a line per case and stage."""
+"""Progress bars on a terminal, and on the run's page of the Prefect server; elsewhere a line a case and stage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tasks.artifacts import progress_artifact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,8 @@ def let_bars_speak() -> None:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Bar]:
-    """A bar of `total` steps called `title` on standard error, while the block runs."""
+    """A bar of `total` steps called `title` on standard error, and as an artifact of the run, while the block runs."""
+    tell = progress_artifact(title)
     with Progress(
         TextColumn("{task.description:<12}"),
         BarColumn(),
@@ -48,8 +51,10 @@ def progress_bar(title: str, total: int) -> Iterator[Bar]:
         def advance() -> None:
             progress.advance(task)
             progress.update(task, done=f"{progress.tasks[0].completed:.0f}/{total}")
+            tell(progress.tasks[0].completed / total)
 
         def show(share: float, text: str) -> None:
             progress.update(task, completed=share * total, done=f"{share:.0%}", note=text)
+            tell(share)
 
         yield Bar(advance=advance, show=show)

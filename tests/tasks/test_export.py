@@ -18,6 +18,7 @@ from tasks.ingest.discover import ingest_case
 from tasks.scan.errors import UnsupportedImage
 from tasks.scan.records import Case, Scores, Segmentation, Source
 from tasks.scan.volume import read_labels, read_voxels, write_mask
+from tests.enhanced import write_enhanced
 from tests.phantoms import affine, box, edit_dicom, oblique_affine, picture, write_dicom_series, write_nifti
 from tests.tasks.report.cases import GRID
 
@@ -97,6 +98,15 @@ def test_a_series_and_its_segmentation_lie_in_the_same_place(tmp_path, grid):
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_segmentation_of_a_patient_on_the_side_lies_where_the_scan_does(tmp_path, number):
     check(*exported(REAL / "decubitus", tmp_path, number))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_of_two_echoes_in_one_enhanced_object_each_has_its_own(tmp_path, number):
+    (tmp_path / "in").mkdir()
+    echoes = [{"EffectiveEchoTime": 4.9}, {"EffectiveEchoTime": 7.4}]
+    volumes = [picture(box(SHAPE, (2, 2, 2), (8, 5, 6)), seed) for seed in (0, 1)]
+    write_enhanced(tmp_path / "in" / "a.dcm", volumes, oblique_affine((1, 1, 10 / 3)), echoes)
+    check(*exported(tmp_path / "in", tmp_path, number))
 
 
 @needs_scans
