@@ -50,10 +50,18 @@ def progress_artifact(title: str) -> Show:
             if told["artifact"]:
                 update_progress_artifact(told["artifact"], progress=percent)
             else:
-                key = f"{title.lower().replace(' ', '-')}-progress"
-                told["artifact"] = create_progress_artifact(progress=percent, key=key, description=f"Stage {title}")
+                told["artifact"] = create_progress_artifact(percent, progress_key(title), f"stage {title}")
 
     return show
+
+
+def progress_key(title: str) -> str:
+    """The key of the progress of a stage: Prefect takes small letters, digits and dashes.
+
+    >>> progress_key("train 3")
+    'train-3-progress'
+    """
+    return f"{title.lower().replace(' ', '-')}-progress"
 
 
 def summary_artifacts(rows: Sequence[Mapping[str, Any]], page: Path, said: str) -> None:

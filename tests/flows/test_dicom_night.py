@@ -45,7 +45,10 @@ def night(tmp_path_factory, local_prefect) -> Path:
     plan = Plan(network=NETWORK, spacing_mm=(1.5, 1.5, 1.5), patch=(8, 8, 8), batch_size=2)
     torch.manual_seed(0)
     (folder / "model").mkdir()
-    save_model(Model(plan=plan, labels={1: "liver"}, weights_sha256=""), [UNet(NETWORK).eval()], folder / "model")
+    network = UNet(NETWORK).eval()
+    with torch.no_grad():
+        list(network.parameters())[-1][1] += 9  # an untrained network that finds its label everywhere
+    save_model(Model(plan=plan, labels={1: "liver"}, weights_sha256=""), [network], folder / "model")
     settings = Settings(
         references=references,
         ingest=IngestConfig(tilt="shear"),
