@@ -179,7 +179,7 @@ def test_the_page_of_the_run_in_prefect_has_the_summary_and_the_way_to_the_repor
         run = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
         found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=run))
     artifacts = {artifact.key: artifact for artifact in found}
-    assert artifacts["summary"].description == "8 cases: 3 segmented, 5 quarantined"
+    assert artifacts["summary"].description == "8 cases: 5 quarantined, 3 segmented"
     assert [row["name"] for row in json.loads(artifacts["summary"].data)] == ["head", "body"]
     assert (output / "report.html").as_uri() in artifacts["report"].data
 
