@@ -10,6 +10,7 @@ from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
 from tasks.belt import belts, finished, in_order
 from tasks.evaluate import evaluate
+from tasks.export import export
 from tasks.infer import infer
 from tasks.ingest import ingest
 from tasks.postprocess import postprocess
@@ -43,5 +44,6 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
                 postprocess.submit(predicted, model, night.masks, night.pool, segmented),
                 evaluate.submit(segmented, model.labels, settings.evaluation, night.pool),
             ]
-            outcomes += in_order(finished(line), shard)
+            scored = in_order(finished(line), shard)
+            outcomes += export(scored, night.model.labels, night.settings.export, night.output, night.pool)
     return outcomes

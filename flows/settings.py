@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.evaluate import EvaluationConfig
+from tasks.export import ExportConfig
 from tasks.infer import InferenceConfig
 from tasks.ingest import IngestConfig
 from tasks.pool_config import PoolConfig
@@ -34,6 +35,7 @@ class Settings:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, nothing elsewhere: there the log has a line per case and stage."""
+"""Progress bars on a terminal, and on the run's page of the Prefect server; elsewhere a line a case and stage."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from itertools import count
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tasks.artifacts import progress_artifact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
 
     Bars that run at the same time stand below each other.
     """
+    tell = progress_artifact(title)
     with _screen() as progress:
         task = progress.add_task(title, total=total, done="0" if total is None else f"0/{total}", note="")
         seen = count(1)
@@ -45,9 +48,12 @@ def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
         def advance() -> None:
             number = next(seen)
             progress.update(task, advance=1, done=f"{number}" if total is None else f"{number}/{total}")
+            if total:
+                tell(number / total)
 
         def show(share: float, text: str) -> None:
             progress.update(task, completed=share * (total or 1), done=f"{share:.0%}", note=text)
+            tell(share)
 
         yield Bar(advance=advance, show=show)
 

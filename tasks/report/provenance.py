@@ -117,11 +117,12 @@ def verify_output(output: Path) -> list[str]:
 
 
 def written_files(output: Path, outcomes: Sequence[Outcome[Scores]]) -> list[Path]:
-    """All files of this run in `output`: masks, tables, page and pictures."""
-    masks = [outcome.value.segmentation.mask for outcome in outcomes if outcome.value]
+    """All files of this run in `output`: masks, DICOM SEGs, tables, page and pictures."""
+    found = [outcome.value.segmentation for outcome in outcomes if outcome.value]
     return sorted(
         [
-            *masks,
+            *(one.mask for one in found),
+            *(one.dicom_seg for one in found if one.dicom_seg),
             *output.glob("*.csv"),
             *output.glob("*.parquet"),
             output / "report.html",

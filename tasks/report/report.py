@@ -6,24 +6,40 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from prefect import get_run_logger, runtime, task
 
+from tasks.artifacts import summary_artifacts
+from tasks.export import DICOM
 from tasks.ingest import SetAside
 from tasks.report.groups import GROUPS, write_own_groups
 from tasks.report.line import line_times
 from tasks.report.page import Beside, write_page
 from tasks.report.pictures import draw_pictures
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
-from tasks.report.tables import case_problem, case_status, write_tables
+from tasks.report.summary import summary_frame
+from tasks.report.tables import as_csv, case_problem, case_status, metrics_frame, write_tables
 from tasks.report.trends import TRENDS, add_night, drifts
 from tasks.scan.records import Outcome, Scores
 
 FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, "report.html", RUN)
-FOLDERS = (MASKS, "pictures")
+FOLDERS = (MASKS, "pictures", DICOM)
 """What a run writes into its output folder, and what it writes files into there."""
+BRIEF = (
+    "name",
+    "n_cases",
+    "dice_n_valid",
+    "dice_mean",
+    "dice_ci95_low",
+    "dice_ci95_high",
+    "n_missed",
+    "hd95_mm_median",
+)
+"""The columns of the summary that the run's page in Prefect shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +73,7 @@ def report(
     aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
     write_run(run, outcomes, aside, output)
     counts = Counter(case_status(outcome) for outcome in outcomes)
+    summary_artifacts(brief_summary(outcomes, labels), output / "report.html", say_counts(counts))
     for drift in drifts(nights):
         get_run_logger().warning("report: the scans differ from those of the nights before: %s", drift)
     get_run_logger().info("report: %s, %s", output / "report.html", dict(counts))
@@ -67,14 +84,32 @@ def report(
     )
 
 
+def say_counts(counts: Mapping[str, int]) -> str:
+    """What became of the cases, in a line.
+
+    >>> say_counts({"segmented": 3, "failed": 1})
+    '4 cases: 3 segmented, 1 failed'
+    """
+    return f"{sum(counts.values())} cases: " + ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def brief_summary(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str]) -> list[dict[str, str]]:
+    """The middle columns of the summary, a row a label, as texts: what there is no number for is empty."""
+    table = summary_frame(metrics_frame(outcomes, labels), labels)[list(BRIEF)]
+    texts = pd.read_csv(BytesIO(as_csv(table)), dtype=str, keep_default_na=False)
+    return [{str(name): str(cell) for name, cell in row.items()} for row in texts.to_dict("records")]
+
+
 def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
-    """Rename to `CASE.nii.gz.old` every mask that an earlier run left and this one did not write anew.
+    """Rename to `CASE.nii.gz.old` every mask, and `CASE.dcm.old` every DICOM SEG, that this run did not write anew.
 
     Its case could not be segmented tonight, or has left the cohort. Nobody is to take last week's mask for tonight's.
     What a killed run left half written is removed.
     """
-    for half in masks.glob(".*.part"):
+    exported = masks.with_name(DICOM)
+    for half in [*masks.glob(".*.part"), *exported.glob(".*.part")]:
         half.unlink()
-    written = {outcome.value.segmentation.mask for outcome in outcomes if outcome.value}
-    for mask in set(masks.glob("*.nii.gz")) - written:
-        mask.replace(mask.with_name(f"{mask.name}{RETIRED}"))
+    found = [outcome.value.segmentation for outcome in outcomes if outcome.value]
+    written = {path for one in found for path in (one.mask, one.dicom_seg)}
+    for former in {*masks.glob("*.nii.gz"), *exported.glob("*.dcm")} - written:
+        former.replace(former.with_name(f"{former.name}{RETIRED}"))

@@ -173,6 +173,8 @@ class Segmentation:
     volumes_ml: dict[int, float]
     signs: dict[int, Signs] = field(default_factory=dict)
     """By label value."""
+    dicom_seg: Path | None = None
+    """The same as a DICOM SEG, where that was asked for."""
     intensity: tuple[float, float, float] | None = None
     """0.5th, 50th and 99.5th percentile of the scan, cropped to what is not 0."""
 

@@ -11,9 +11,11 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from flows.segment_cohort import segment_cohort
 from flows.settings import Settings
+from tasks.export import ExportConfig
 from tasks.ingest import IngestConfig
 from tasks.model import Model, Plan, save_model
 from tasks.pool import PoolConfig
+from tasks.report import verify_output
 from tests.enhanced import write_enhanced, write_segmentation
 from tests.phantoms import affine, box, picture, write_dicom_series
 from unet import UNet, UNetConfig
@@ -43,8 +45,16 @@ def night(tmp_path_factory, local_prefect) -> Path:
     plan = Plan(network=NETWORK, spacing_mm=(1.5, 1.5, 1.5), patch=(8, 8, 8), batch_size=2)
     torch.manual_seed(0)
     (folder / "model").mkdir()
-    save_model(Model(plan=plan, labels={1: "liver"}, weights_sha256=""), [UNet(NETWORK).eval()], folder / "model")
-    settings = Settings(references=references, ingest=IngestConfig(tilt="shear"), pool=PoolConfig(workers=2))
+    network = UNet(NETWORK).eval()
+    with torch.no_grad():
+        list(network.parameters())[-1][1] += 9  # an untrained network that finds its label everywhere
+    save_model(Model(plan=plan, labels={1: "liver"}, weights_sha256=""), [network], folder / "model")
+    settings = Settings(
+        references=references,
+        ingest=IngestConfig(tilt="shear"),
+        export=ExportConfig(dicom_seg=True),
+        pool=PoolConfig(workers=2),
+    )
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         segment_cohort(incoming, folder / "model", folder / "out", settings, return_state=True)
     return folder / "out"
@@ -83,3 +93,11 @@ def test_a_segmentation_of_another_series_under_the_scans_name_is_refused_and_th
     row = rows(night).loc["foreign"]
     assert (row["status"], row["stage"], row["reason"]) == ("quarantined", "evaluate", "foreign_reference")
     assert (night / "segmentations" / "foreign.nii.gz").exists()
+
+
+def test_the_archive_gets_a_segmentation_of_every_series_that_was_not_sheared(night: Path):
+    masks = {file.name.removesuffix(".nii.gz"): nibabel.load(file) for file in (night / "segmentations").iterdir()}
+    found = {name for name, mask in masks.items() if np.asarray(mask.dataobj).any()}
+    assert "foreign" in found  # its reference was refused, its mask was not
+    assert {file.stem for file in (night / "dicom").iterdir()} == found - {"tilted"}
+    assert verify_output(night) == []

@@ -14,6 +14,8 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.outcomes import exit_code
@@ -169,6 +171,17 @@ def test_the_record_of_the_run_verifies_and_notices_a_change(whole):
     page.write_text(content + " ")
     assert verify_output(output) == ["report.html: changed since it was written"]
     page.write_text(content)
+
+
+def test_the_page_of_the_run_in_prefect_has_the_summary_and_the_way_to_the_report(whole):
+    state, output = whole
+    with get_client(sync_client=True) as client:
+        run = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=run))
+    artifacts = {artifact.key: artifact for artifact in found}
+    assert artifacts["summary"].description == "8 cases: 5 quarantined, 3 segmented"
+    assert [row["name"] for row in json.loads(artifacts["summary"].data)] == ["head", "body"]
+    assert (output / "report.html").as_uri() in artifacts["report"].data
 
 
 def test_the_same_scans_give_the_same_bytes_whatever_the_shards(whole, cohort, model, tmp_path):

@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 
+from tasks.artifacts import progress_artifact
 from tasks.progress import let_bars_speak
 
 BARS = """
@@ -53,3 +54,7 @@ def test_without_a_terminal_the_log_keeps_its_lines():
     before = [handler.level for handler in logging.getLogger("prefect").handlers]
     let_bars_speak()
     assert [handler.level for handler in logging.getLogger("prefect").handlers] == before
+
+
+def test_outside_of_a_run_no_server_is_told_of_progress():
+    progress_artifact("read")(0.5)  # without a server to tell, this would fail
