@@ -16,6 +16,7 @@ from flows.output import check_parts, hold_folder, workspace, writing
 from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
 from tasks.infer import InferenceConfig, Weights
+from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes
 from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
 from tasks.report import FILES, FOLDERS, MASKS, RUN
@@ -42,13 +43,18 @@ class Night:
     state: Path
     """Folder of what is remembered from run to run, beside Prefect's history."""
     started: datetime
+    ledger: Ledger | None
+    """What is known of each case from the nights before; None: every case is done."""
 
 
 @contextmanager
-def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> Iterator[Night]:
+def open_night(
+    cohort: Path, model: Path, output: Path, settings: Settings, *, remember: bool = True
+) -> Iterator[Night]:
     """The night, when cohort, model, device and output are fit for it; nothing is touched before all are checked.
 
-    Raises EmptyCohort, ModelNotFound, CheckpointMismatch, UnknownSetting, UnwritableOutput or ServiceUnavailable.
+    `remember`: whether there is a ledger. Raises EmptyCohort, ModelNotFound, CheckpointMismatch, UnknownSetting,
+    UnwritableOutput, UnreadableLedger or ServiceUnavailable.
     """
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
     check_inputs(cohort, settings.references, output)
@@ -62,6 +68,9 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
             f"mirror: the model in '{model}' was trained without mirroring, and would do worse with it; leave --mirror "
             "out, or train with plan.augment.mirror_axes"
         )
+    check_ledger(output / LEDGER)
+    recipes = describe_recipes(description, settings.inference, settings.evaluation)
+    ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
     with hold_folder(output), workspace(output) as work, open_pool(settings.pool) as pool:
         yield Night(
             cohort=cohort,
@@ -74,6 +83,7 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
             settings=settings,
             state=state_folder(),
             started=datetime.now(UTC),
+            ledger=ledger if remember else None,
         )
 
 

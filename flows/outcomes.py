@@ -54,12 +54,14 @@ def _refusals_in_one_line() -> Iterator[None]:
 
 
 def verdict(report: Report) -> State[None]:
-    """Completed when every case was segmented, else Failed; both say how many, the second says which."""
+    """Completed when every case is segmented, tonight or earlier, else Failed; both say how many, the second which."""
     total = sum(report.counts.values())
     if not total:
         return Completed(message="every case was trained on, none was held out")
     if not report.troubled:
-        return Completed(message=f"{total} of {total} cases segmented")
+        unchanged = report.counts.get("unchanged", 0)
+        since = f", {unchanged} of them unchanged since an earlier night" if unchanged else ""
+        return Completed(message=f"{total} of {total} cases segmented{since}")
     names = ", ".join(report.troubled[:NAMED]) + (", …" if len(report.troubled) > NAMED else "")
     counts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
     return Failed(message=f"{len(report.troubled)} of {total} cases need attention ({counts}): {names}")

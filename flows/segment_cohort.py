@@ -11,10 +11,11 @@ from flows.settings import Settings
 from tasks.evaluate import evaluate
 from tasks.infer import infer
 from tasks.ingest import ingest
+from tasks.ledger import note, recall
 from tasks.postprocess import postprocess
 from tasks.preprocess import preprocess
 from tasks.report import report
-from tasks.scan.records import Case, Outcome, Scores
+from tasks.scan.records import Case, Outcome, Scores, Segmentation
 
 
 @flow(name="segment-cohort")
@@ -23,8 +24,9 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
     with open_night(cohort, model, output, settings) as night:
         intake = ingest(night.cohort, settings.references, night.output, settings.ingest, night.pool, night.state)
+        tonight = recall(intake.cases, night.ledger, night.pool)
         begin(night)
-        outcomes = segment(intake.cases, night)
+        outcomes = [*tonight.settled, *score_again(tonight.segmented, night), *segment(tonight.due, night)]
         return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
 
 
@@ -35,5 +37,15 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
         prepared = preprocess(shard, night.model, night.work, night.pool)
         predicted = infer(prepared, night.model, night.weights, night.settings.inference, night.work)
         segmented = postprocess(predicted, night.model, night.masks, night.pool)
-        outcomes += evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
+        scored = evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
+        outcomes += note(scored, night.ledger, night.pool)
+    return outcomes
+
+
+def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Outcome[Scores]]:
+    """What became of each of `cases`, whose masks are those of an earlier night."""
+    outcomes: list[Outcome[Scores]] = []
+    for shard in shards(cases, night.settings.shard):
+        scored = evaluate(shard, night.model.labels, night.settings.evaluation, night.pool)
+        outcomes += note(scored, night.ledger, night.pool)
     return outcomes

@@ -31,6 +31,8 @@ class Settings:
     """Folder with one label map a case; None: those that the cohort itself names."""
     shard: int = 50
     """Cases that pass through the stages together; one Prefect task a stage and shard."""
+    retry: bool = False
+    """Try again what was quarantined, though neither scan, settings nor code changed since."""
     ingest: IngestConfig = field(default_factory=IngestConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

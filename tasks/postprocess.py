@@ -38,6 +38,7 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
         mask=path,
         mask_sha256=hash_files([path]),
         input_sha256=prepared.input_sha256,
+        content_sha256=prepared.content_sha256,
         volumes_ml={value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels},
     )
     prediction.logits.unlink()

@@ -15,6 +15,7 @@ from tasks.attempt import logged
 from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
 from tasks.model import Model, Plan, Window
 from tasks.pool import map_cases
+from tasks.scan.content import hash_content
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Case, Outcome, Prepared, Shape
@@ -51,6 +52,7 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
         crop_shape=shape,
         resampled_shape=new_shape,
         input_sha256=hash_files(case.image.files),
+        content_sha256=hash_content(voxels, geometry, case.image, case.name),
     )
 
 

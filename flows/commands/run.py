@@ -15,6 +15,7 @@ def execute(arguments: Namespace) -> int:
     """The exit code of the run."""
     flags = {
         "references": arguments.references,
+        "retry": arguments.retry,
         "inference": {"device": arguments.device, "precision": arguments.precision, "mirror": arguments.mirror},
         "pool": pool_flags(arguments),
     }

@@ -37,6 +37,7 @@ PipelineError
     ├── CheckpointMismatch    the model's files do not belong together, or are damaged
     ├── UnwritableOutput      the output folder cannot be written, or another run holds it
     ├── UnreadableRun         an output folder holds no finished run
+    ├── UnreadableLedger      the ledger in the output folder is damaged, or of another version
     ├── UnreadableTable       a table that was named cannot be read, or lacks a column
     ├── ServiceUnavailable    the Prefect server, a worker or a Dask cluster does not answer
     └── DemoUnavailable       the brain template that the demo is made from is not installed
@@ -220,6 +221,10 @@ class ServiceUnavailable(SetupError):
 
 class UnreadableRun(SetupError):
     """An output folder holds no finished run."""
+
+
+class UnreadableLedger(SetupError):
+    """The ledger in the output folder is damaged, or was written by another version of this program."""
 
 
 class UnreadableTable(SetupError):

@@ -104,6 +104,8 @@ class Prepared:
     crop_shape: Shape
     resampled_shape: Shape
     input_sha256: str
+    content_sha256: str = ""
+    """Of voxels and geometry (`tasks/scan/content.py`): what the ledger knows a scan by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,8 @@ class Segmentation:
     mask_sha256: str
     input_sha256: str
     volumes_ml: dict[int, float]
+    content_sha256: str = ""
+    """Of the scan's voxels and geometry; empty for a label map that no scan of this run became."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,3 +199,5 @@ class Outcome(Generic[T]):
     costs: tuple[Cost, ...] = ()
     found: Located | None = None
     """The files of a case that was refused before there was a `case`."""
+    unchanged: bool = False
+    """Whether this is the result of an earlier night, which still holds: nothing was done for it tonight."""
