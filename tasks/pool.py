@@ -23,8 +23,9 @@ from distributed.comm.registry import get_backend
 from distributed.scheduler import KilledWorker
 
 from tasks.attempt import attempt, failed, problem_of
+from tasks.deaths import say_begun, why_it_died
 from tasks.progress import progress_bar
-from tasks.scan.errors import CaseTimedOut, ServiceUnavailable, WorkerDied
+from tasks.scan.errors import CaseTimedOut, ServiceUnavailable
 from tasks.scan.records import FORBID_UNKNOWN, Outcome
 
 B = TypeVar("B")
@@ -35,7 +36,7 @@ RESTART_SECONDS = 30
 """How long to wait for a restarted worker to come back; the others work on without it if it does not."""
 FETCH_SECONDS = 60
 """How long to wait for the result of a case that has ended."""
-GONE_SECONDS = 10
+GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
 UP_SECONDS = 1.0
 """How long a new process waits before its first case; the nanny looks for it every 0.05 s."""
@@ -54,12 +55,16 @@ class PoolConfig:
 
     workers: int = 0
     """Processes of the local pool; 0: one for each core."""
+    memory_mb: float = 0
+    """Memory that each of them may use; 0: an even share of four fifths of the machine's."""
     address: str | None = None
     """Address of a Dask scheduler to use instead, for example tcp://10.0.0.5:8786."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError("workers must be 0 (one for each core) or more")
+        if self.memory_mb < 0:
+            raise ValueError("memory_mb must be 0 (an even share) or more")
         if self.address is not None:
             _check_address(self.address)
 
@@ -91,7 +96,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
         yield config.address
         return
     count = config.workers or os.cpu_count() or 1
-    memory = int(psutil.virtual_memory().total * 0.8 / count)
+    memory = int(config.memory_mb * 1e6 or psutil.virtual_memory().total * 0.8 / count)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 2}),
         LocalCluster(
@@ -191,7 +196,7 @@ def _run_window(
         for future in finished:
             index, _ = running.pop(future)
             try:
-                yield index, _collect(future, work.stage, cases[index])
+                yield index, _collect(client, future, work.stage, cases[index])
                 future.release()
             except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
                 running[future] = (index, time.monotonic())
@@ -258,18 +263,12 @@ def _restart_worker_of(client: Client, future: Future[Any]) -> None:
     client.restart_workers(stuck, timeout=RESTART_SECONDS, raise_for_error=False)
 
 
-def _collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
+def _collect(client: Client, future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
     """The outcome that `future` holds, or that its case killed its workers."""
     try:
         result: Outcome[Any] = future.result(timeout=FETCH_SECONDS)
     except KilledWorker:
-        error = WorkerDied(
-            case.name,
-            f"stage {stage} killed its process each time it was tried",
-            "a scan that can be processed within the memory of a worker",
-            "run it alone with fewer --workers; if it dies again, the file itself is suspect",
-        )
-        return failed(case, problem_of(error, stage))
+        return failed(case, problem_of(why_it_died(client, future, case.name, stage), stage))
     return result
 
 
@@ -282,6 +281,7 @@ def _settle_in() -> None:
 def _attempt_here(work: _Work, case: Outcome[Any]) -> Outcome[Any]:
     """What a worker does with one case."""
     _settle_in()
+    say_begun()
     return attempt(work.stage, work.function, case, *work.arguments)
 
 

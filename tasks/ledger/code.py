@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("tasks", "unet")
-ORCHESTRATION = frozenset({"tasks.attempt", "tasks.pool", "tasks.progress", "tasks.scan.errors"})
+ORCHESTRATION = frozenset({"tasks.attempt", "tasks.deaths", "tasks.pool", "tasks.progress", "tasks.scan.errors"})
 """Modules of ours that decide where and when a stage runs and how it is told, never what comes out of it."""
 ORCHESTRATORS = frozenset({"prefect", "dask", "distributed", "pydantic", "rich", "psutil", "jinja2", "matplotlib"})
 """Packages of others of which the same is true."""

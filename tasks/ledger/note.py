@@ -60,8 +60,10 @@ def _stages_done(outcome: Outcome[Scores], seen: Seen) -> tuple[str, ...]:
     place = STAGES.index(problem.stage)
     if problem.status == "failed":
         return STAGES[:place] if outcome.value else ()
-    if outcome.value is None and (outcome.case is None or stamp_files(outcome.case.image.files) != seen.input):
-        return ()  # the bytes that were refused may not be those whose checksum is known
+    if outcome.value is None and (
+        outcome.case is None or seen.input is None or stamp_files(outcome.case.image.files) != seen.input
+    ):
+        return ()  # the bytes that were refused may not be those whose checksum is known, or are not there any more
     return STAGES[: place + 1]
 
 

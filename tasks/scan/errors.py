@@ -26,6 +26,7 @@ PipelineError
 │   ├── UnknownLabel          a reference holds a value the model has no label for
 │   ├── NoReference           a case of a training set without a label map, or with an empty one
 │   ├── NoPrediction          a reference to which no segmentation belongs
+│   ├── OutOfMemory           the case needs more memory than a process may have
 │   ├── WorkerDied            the process that worked on the case was killed, each time
 │   └── CaseTimedOut          the case took longer than a case may take
 └── SetupError                the run itself is wrong: stop before the first case
@@ -173,6 +174,10 @@ class NoReference(CaseError):
 
 class NoPrediction(CaseError):
     """A reference has no segmentation that belongs to it."""
+
+
+class OutOfMemory(CaseError):
+    """The case needs more memory than a process may have, or than the machine gives."""
 
 
 class WorkerDied(CaseError):
