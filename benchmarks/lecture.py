@@ -28,6 +28,7 @@ from unet import (
     summary,
     train,
 )
+from unet.backends import choose_backend, ready
 from unet.devices import choose_precision
 from unet.metrics import dice, jaccard, mean_absolute_error, mean_squared_error
 
@@ -140,10 +141,10 @@ def show_task(task: Task, seconds: float) -> None:
     config = TrainingConfig(sampling=sampling, seconds=seconds)
     loss = segmentation_loss if task.classes else mse_loss
     trained = train(network, task.learnt, config, lambda _step, _network: None, loss)
-    precision = choose_precision("auto", CPU)
+    run = ready(trained, choose_backend("auto", CPU), CPU, choose_precision("auto", CPU))
 
     def answer(volume: Volume) -> torch.Tensor:
-        output = predict([trained], volume.image, task.patch, precision)
+        output = predict([run], volume.image, task.patch).logits
         return output.argmax(0) if task.classes else output
 
     for measure, network_value, trivial_value in zip(

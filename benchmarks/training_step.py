@@ -6,7 +6,7 @@
 The network is the same object in all three: our 3-D U-Net of 16 to 128 maps, batch normalisation, 4 patches of
 40 × 56 × 40 voxels. A step is what each does by its own defaults on this machine: draw the patches from volumes in
 memory, augment them, forward, loss, backward, optimiser; in one process, without workers beside it. Rounds alternate;
-the table has medians and the ratios of each peer to ours.
+the table has medians, of the whole step and of drawing its patches, and the ratios of each peer to ours.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ import torch
 from unet import UNet, UNetConfig
 
 PATCH, BATCH, WARM_UP, STEPS = (40, 56, 40), 4, 2, 8
-Step = Callable[[], None]
+Batch = tuple[torch.Tensor, torch.Tensor]
+Step = tuple[Callable[[], Batch], Callable[[Batch], None]]
+"""How a contestant draws a batch, and what it does with one."""
 
 
 def main() -> None:
-    """Print the table, or, with --one, the seconds of each step of one contestant as JSON."""
+    """Print the table, or, with --one, the seconds of drawing and of each whole step of one contestant as JSON."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--peers", default=None, help="python of an environment with nnunetv2 and monai")
     arguments.add_argument("--rounds", type=int, default=3, help="times that each is measured (default: 3)")
@@ -41,27 +43,39 @@ def main() -> None:
     contestants = {"ours": sys.executable}
     if given.peers:
         contestants |= {"nnunet": given.peers, "monai": given.peers}
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
     for _ in range(given.rounds):
         for name, python in contestants.items():
             command = [python, "-m", "benchmarks.training_step", "--one", name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             seconds[name] += json.loads(done.stdout.splitlines()[-1])
-    ours = median(seconds["ours"])
-    print(f"{'':<8}{'seconds a step':>16}{'ratio to ours':>16}")
+    ours = [median(part) for part in zip(*seconds["ours"], strict=True)]
+    print(f"{'':<8}{'drawing, s':>12}{'ratio to ours':>16}{'whole step, s':>16}{'ratio to ours':>16}")
     for name, of_steps in seconds.items():
-        print(f"{name:<8}{median(of_steps):>16.3f}{median(of_steps) / ours:>16.2f}")
+        drawing, whole = (median(part) for part in zip(*of_steps, strict=True))
+        print(f"{name:<8}{drawing:>12.3f}{drawing / ours[0]:>16.2f}{whole:>16.3f}{whole / ours[1]:>16.2f}")
     if not given.peers:
         print("nnU-Net and MONAI are left out: name the python of their environment with --peers")
 
 
-def measure(step: Step) -> list[float]:
-    """Seconds of each of 8 steps, after 2 that do not count."""
+def optimise(net: UNet, optimiser: torch.optim.Optimizer, value: torch.Tensor) -> None:
+    """What both peers do with the loss of a batch: backward, gradients clipped to a norm of 12, one update."""
+    optimiser.zero_grad(set_to_none=True)
+    value.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 12)
+    optimiser.step()
+
+
+def measure(step: Step) -> list[tuple[float, float]]:
+    """Seconds of drawing a batch, and of the whole step, for 8 steps after 2 that do not count."""
+    draw, learn = step
     seconds = []
     for _ in range(WARM_UP + STEPS):
         start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
+        batch = draw()
+        drawn = time.perf_counter()
+        learn(batch)
+        seconds.append((drawn - start, time.perf_counter() - start))
     return seconds[WARM_UP:]
 
 

@@ -13,11 +13,11 @@ from monai.transforms import (
     RandShiftIntensityd,
 )
 
-from benchmarks.training_step import BATCH, PATCH, Step, network, volume
+from benchmarks.training_step import BATCH, PATCH, Batch, Step, network, optimise, volume
 
 
 def step() -> Step:
-    """One step, to be called again and again."""
+    """How a batch is drawn and learnt from, to be called again and again."""
     net = network()
     transforms = Compose(
         [
@@ -41,13 +41,11 @@ def step() -> Step:
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-2)
     image, labels = volume()
 
-    def once() -> None:
+    def draw() -> Batch:
         drawn = [transforms({"image": image.clone(), "label": labels[None].clone()}) for _ in range(BATCH)]
-        images, targets = (torch.stack([one[key].as_tensor() for one in drawn]) for key in ("image", "label"))
-        optimiser.zero_grad(set_to_none=True)
-        value = loss(net(images), targets)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 12)
-        optimiser.step()
+        return tuple(torch.stack([one[key].as_tensor() for one in drawn]) for key in ("image", "label"))
 
-    return once
+    def learn(batch: Batch) -> None:
+        optimise(net, optimiser, loss(net(batch[0]), batch[1]))
+
+    return draw, learn

@@ -9,11 +9,11 @@ from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from benchmarks.training_step import BATCH, PATCH, Step, network, volume
+from benchmarks.training_step import BATCH, PATCH, Batch, Step, network, optimise, volume
 
 
 def step() -> Step:
-    """One step, to be called again and again."""
+    """How a batch is drawn and learnt from, to be called again and again."""
     thirty_degrees = (-np.pi / 6, np.pi / 6)
     large = [int(side) for side in get_patch_size(PATCH, *(thirty_degrees,) * 3, (0.85, 1.25))]
     transforms = nnUNetTrainer.get_training_transforms(PATCH, thirty_degrees, None, (0, 1, 2), False)  # noqa: FBT003
@@ -30,16 +30,14 @@ def step() -> Step:
     ]
     image, labels = torch.nn.functional.pad(image, room), torch.nn.functional.pad(labels.short(), room, value=-1)[None]
 
-    def once() -> None:
+    def draw() -> Batch:
         drawn = [transforms(image=image.clone(), segmentation=labels.clone()) for _ in range(BATCH)]
-        images, targets = (torch.stack([one[key] for one in drawn]) for key in ("image", "segmentation"))
-        optimiser.zero_grad(set_to_none=True)
-        value = loss(net(images), targets)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 12)
-        optimiser.step()
+        return tuple(torch.stack([one[key] for one in drawn]) for key in ("image", "segmentation"))
 
-    return once
+    def learn(batch: Batch) -> None:
+        optimise(net, optimiser, loss(net(batch[0]), batch[1]))
+
+    return draw, learn
 
 
 def _sides(length: int, wanted: int) -> tuple[int, int]:

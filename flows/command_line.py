@@ -60,7 +60,9 @@ def _add(commands: Commands, name: str, text: str, epilog: str = "") -> argparse
 def _add_demo(commands: Commands) -> None:
     demo = _add(commands, "demo", "make a cohort from real anatomy, train on it, run the nightly deployment")
     demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
-    demo.add_argument("--minutes", type=float, default=1.5, help="training time (default: 1.5)")
+    demo.add_argument(
+        "--epochs", type=int, default=55, help="passes over the 8 people in training (default: 55, 220 steps)"
+    )
 
 
 def _add_ingest(commands: Commands) -> None:
@@ -111,6 +113,7 @@ def _add_run(commands: Commands) -> None:
     )
     run.add_argument("--mirror", action="store_true", default=None, help="average over the flips that training used")
     _machine(run)
+    run.add_argument("--backend", choices=("auto", "torch", "openvino"), help="library of the network (default: auto)")
     _pool(run)
     _settings(run)
 

@@ -180,13 +180,14 @@ def shards(cases: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def provenance(night: Night) -> dict[str, object]:
     """What `run.json` and the page say of the run itself, before anything is known of its cases."""
-    device, precision = night.settings.inference.resolved()
+    machine = night.settings.inference.resolved()
     return {
         "started": night.started.isoformat(timespec="seconds"),
         "cohort": str(night.cohort),
         "model": str(night.weights.folder),
         "model_sha256": night.model.weights_sha256,
-        "device": str(device),
-        "precision": str(precision).removeprefix("torch."),
+        "device": str(machine.device),
+        "precision": str(machine.precision).removeprefix("torch."),
+        "backend": machine.backend,
         "settings": TypeAdapter(Settings).dump_python(night.settings, mode="json"),
     }

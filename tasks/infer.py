@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from tasks.progress import progress_bar
 from tasks.scan.errors import UnknownSetting
 from tasks.scan.files import save_array
 from tasks.scan.records import FORBID_UNKNOWN, Outcome, Prediction, Prepared
-from unet import UNet, choose_device, choose_precision, predict
+from unet import choose_device, choose_precision, predict
+from unet.backends import BackendName, Network, choose_backend, ready
 from unet.devices import DeviceName, Precision
 
 
@@ -30,16 +32,31 @@ class InferenceConfig:
     """`auto` is CUDA where there is one, else the CPU."""
     precision: Precision = "auto"
     """`auto` is bfloat16 where the hardware has it, else float32."""
+    backend: BackendName = "auto"
+    """`auto` is OpenVINO on the CPU, torch on a GPU."""
     mirror: bool = False
     """Average over the flips of the axes that training mirrored: slower, a little better."""
 
-    def resolved(self) -> tuple[torch.device, torch.dtype]:
-        """Device and number type on this machine. Raises UnknownSetting where the device is not there."""
+    def resolved(self) -> Machine:
+        """What this is on this machine. Raises UnknownSetting where it does not have it."""
         try:
             device = choose_device(self.device)
+            backend = choose_backend(self.backend, device)
         except RuntimeError as error:
             raise UnknownSetting(str(error)) from error
-        return device, choose_precision(self.precision, device)
+        return Machine(device=device, precision=choose_precision(self.precision, device), backend=backend)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What computes: the device, the number type of the convolutions, and the library that runs them."""
+
+    device: torch.device
+    precision: torch.dtype
+    backend: Literal["torch", "openvino"]
+
+    def __str__(self) -> str:
+        return f"{self.device}, {str(self.precision).removeprefix('torch.')}, {self.backend}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,23 +67,24 @@ class Weights:
     member: int | None = None
     """Of an ensemble, the one network that never saw the cases in hand; None: all of them."""
 
-    def of(self, model: Model) -> list[UNet]:
-        """The networks, in evaluation mode. Raises CheckpointMismatch."""
+    def ready(self, model: Model, machine: Machine) -> list[Network]:
+        """The networks, ready to run on `machine`. Raises CheckpointMismatch."""
         networks = load_networks(model, self.folder)
-        return networks if self.member is None else [networks[self.member]]
+        used = networks if self.member is None else [networks[self.member]]
+        return [ready(network, machine.backend, machine.device, machine.precision) for network in used]
 
 
 def infer_case(
-    prepared: Prepared, networks: Sequence[UNet], model: Model, config: InferenceConfig, work: Path
+    prepared: Prepared, networks: Sequence[Network], model: Model, config: InferenceConfig, work: Path
 ) -> Prediction:
     """The logits of `networks` for `prepared`, written to `work`."""
-    device, precision = config.resolved()
+    device = config.resolved().device
     image = torch.from_numpy(np.load(prepared.voxels)).to(device)
     mirror_axes = model.plan.augment.mirror_axes if config.mirror else ()
-    logits = predict(networks, image, model.plan.patch, precision, mirror_axes)
-    path = save_array(work / f"{prepared.case.name}.logits.npy", logits.cpu().numpy())
+    answer = predict(networks, image, model.plan.patch, mirror_axes)
+    path = save_array(work / f"{prepared.case.name}.logits.npy", answer.logits.cpu().numpy())
     prepared.voxels.unlink()
-    return Prediction(prepared=prepared, logits=path, device=device.type)
+    return Prediction(prepared=prepared, logits=path, device=device.type, agreement=answer.agreement)
 
 
 @task(name="infer")
@@ -74,8 +92,7 @@ def infer(
     cases: Sequence[Outcome[Prepared]], model: Model, weights: Weights, config: InferenceConfig, work: Path
 ) -> list[Outcome[Prediction]]:
     """Logits for every case of the shard; the networks of the model are loaded once."""
-    device, _ = config.resolved()
-    networks = [network.to(device) for network in weights.of(model)]
+    networks = weights.ready(model, config.resolved())
     results: list[Outcome[Prediction]] = []
     with progress_bar("infer", len(cases)) as bar:
         for case in cases:

@@ -7,45 +7,100 @@ Isensee et al. 2021: half-patch steps, redistributed evenly so that the last til
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, product
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
 from math import ceil, prod
 
 import torch
 from torch import Tensor
 
-from unet.devices import channels_last
-from unet.model import UNet
+from unet.agreement import count_pairs, mean_pairwise_dice
+from unet.backends import Network
 
 ONE_PASS_VOXELS = 2**23
 """A constant, not what memory is free: one scan gives one mask on every machine. About 5 GB at 32 maps."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the networks say of one image: mean logits (K, X, Y, Z), float32, on the image's device.
+
+    `agreement` has for each class but the background how far the members of an ensemble agree, or, of one network,
+    its answers to the flipped images: the mean Dice over all pairs of their own label maps, NaN where none has the
+    class. Empty when there is only one answer.
+    """
+
+    logits: Tensor
+    agreement: dict[int, float]
+
+
 @torch.inference_mode()
 def predict(
-    networks: Sequence[UNet],
-    image: Tensor,
-    patch: tuple[int, ...],
-    precision: torch.dtype,
-    mirror_axes: Sequence[int] = (),
-) -> Tensor:
-    """Logits (K, X, Y, Z), float32, on the image's device, for `image` (C, X, Y, Z): the mean over `networks`.
+    networks: Sequence[Network], image: Tensor, patch: tuple[int, ...], mirror_axes: Sequence[int] = ()
+) -> Answer:
+    """The mean over `networks`, made ready by `unet.backends.ready`, for `image` (C, X, Y, Z).
 
     A volume of at most 2^23 voxels is one pass: nothing to stitch. Larger ones pass in tiles that are a multiple of
     the training `patch`, because large tiles overlap less and are computed faster. `mirror_axes` averages over
-    all flips of these spatial axes; give only axes that training mirrored.
+    all flips of these spatial axes; give only axes that training mirrored. In tiles, the label maps that are compared
+    for the agreement are those of the tile whose centre is nearest.
     """
     size = tuple(image.shape[1:])
+    voices = _voices(networks, mirror_axes)
     if prod(size) <= ONE_PASS_VOXELS:
-        return _mirrored(networks, image, precision, mirror_axes)
-    total = torch.zeros((networks[0].config.out_channels, *size), device=image.device)
-    weights = torch.zeros(size, device=image.device)
+        logits, maps = _heard(voices, image)
+        return Answer(logits=logits, agreement=mean_pairwise_dice(count_pairs(maps, len(logits))))
     tile = tuple(min(length, limit) for length, limit in zip(size, largest_tile(patch), strict=True))
+    return _stitched(voices, image, tile)
+
+
+@dataclass(frozen=True, slots=True)
+class _Voice:
+    """One of the answers that are averaged: those of a network to an image flipped along each of `flips`."""
+
+    network: Network
+    flips: tuple[tuple[int, ...], ...]
+
+
+def _voices(networks: Sequence[Network], mirror_axes: Sequence[int]) -> list[_Voice]:
+    """The members of an ensemble, each with all flips; of a single network, each flip by itself."""
+    flips = [axes for n in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, n)]
+    if len(networks) > 1:
+        return [_Voice(network, tuple(flips)) for network in networks]
+    return [_Voice(networks[0], (axes,)) for axes in flips]
+
+
+def _stitched(voices: Sequence[_Voice], image: Tensor, tile: tuple[int, ...]) -> Answer:
+    """The answer in tiles."""
+    size = tuple(image.shape[1:])
     importance = gaussian_weights(tile).to(image.device)
-    for place in tiles(size, tile):
-        logits = _mirrored(networks, image[(slice(None), *place)], precision, mirror_axes)
+    total, weights = torch.zeros((), device=image.device), torch.zeros(size, device=image.device)
+    counts = torch.zeros(())
+    for place, core in tiles_with_cores(size, tile):
+        part = image[(slice(None), *place)]
+        logits, maps = _heard(voices, part)
+        if not total.ndim:
+            total = torch.zeros((len(logits), *size), device=image.device)
         total[(slice(None), *place)] += logits * importance
         weights[place] += importance
-    return total / weights
+        counts = counts + count_pairs(maps[(slice(None), *core)], len(logits))
+    return Answer(logits=total.div_(weights), agreement=mean_pairwise_dice(counts))
+
+
+def _heard(voices: Sequence[_Voice], image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean logits (K, X, Y, Z) over `voices`, and the label map of each, (M, X, Y, Z), when there are several."""
+    total = torch.zeros((), device=image.device)
+    maps: list[Tensor] = []
+    for voice in voices:
+        logits = torch.zeros((), device=image.device)
+        for flip in voice.flips:
+            dims = [axis + 1 for axis in flip]
+            logits = logits + voice.network(image.flip(dims)[None])[0].flip(dims)
+        if len(voices) > 1:
+            maps.append(logits.argmax(dim=0).to(torch.int16))
+        total = total + logits
+    answers = sum(len(voice.flips) for voice in voices)
+    return total / answers, torch.stack(maps) if maps else torch.zeros((0, *image.shape[1:]), dtype=torch.int16)
 
 
 def largest_tile(patch: tuple[int, ...]) -> tuple[int, ...]:
@@ -71,6 +126,23 @@ def tiles(size: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[tuple[slice,
         yield tuple(slice(start, start + side) for start, side in zip(corner, tile, strict=True))
 
 
+def tiles_with_cores(
+    size: tuple[int, ...], tile: tuple[int, ...]
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Each tile with its core: the part of it, counted from its own corner, to whose voxels no other centre is nearer.
+
+    The cores of all tiles together are the volume, once.
+    """
+    for place in tiles(size, tile):
+        core = []
+        for part, length, side in zip(place, size, tile, strict=True):
+            starts = tile_starts(length, side)
+            middles = [(one + other + side) // 2 for one, other in pairwise(starts)]
+            first, last = [0, *middles][starts.index(part.start)], [*middles, length][starts.index(part.start)]
+            core.append(slice(first - part.start, last - part.start))
+        yield place, tuple(core)
+
+
 def gaussian_weights(tile: tuple[int, ...]) -> Tensor:
     """Weights of shape `tile`: 1 at the centre, σ an eighth of the side, zeros lifted to the smallest other weight."""
     weights = torch.ones(())
@@ -79,19 +151,3 @@ def gaussian_weights(tile: tuple[int, ...]) -> Tensor:
         weights = weights[..., None] * torch.exp(-0.5 * (position / (side / 8)) ** 2)
     weights = (weights / weights.max()).float()
     return weights.clamp(min=float(weights[weights > 0].min()))
-
-
-def _mirrored(networks: Sequence[UNet], image: Tensor, precision: torch.dtype, mirror_axes: Sequence[int]) -> Tensor:
-    """Mean logits (K, X, Y, Z) over `networks` and all flips of `mirror_axes`, the unflipped image included."""
-    flips = [[axis + 1 for axis in axes] for n in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, n)]
-    total = torch.zeros((), device=image.device)
-    for network, dims in product(networks, flips):
-        total = total + _forward(network, image.flip(dims), precision).flip(dims)
-    return total / (len(networks) * len(flips))
-
-
-def _forward(network: UNet, image: Tensor, precision: torch.dtype) -> Tensor:
-    batch = image[None].to(memory_format=channels_last(network.config.dimensions))
-    with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-        logits: Tensor = network(batch)
-    return logits[0].float()

@@ -133,8 +133,11 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, K, X, Y, Z) for an image (B, C, X, Y, Z) of any size."""
-        size = image.shape[2:]
-        image = pad_to_multiple(image, self.config.divisor)
+        logits = self.levels(pad_to_multiple(image, self.config.divisor))
+        return logits[(slice(None), slice(None), *(slice(length) for length in image.shape[2:]))]
+
+    def levels(self, image: Tensor) -> Tensor:
+        """Logits (B, K, X, Y, Z) for an image (B, C, X, Y, Z) whose sides are multiples of the divisor."""
         skips: list[Tensor] = []
         for level, block in enumerate(self.encoder):  # level i: (B, F_i, X / 2^i, Y / 2^i, Z / 2^i)
             image = block(self.poolings[level - 1](image) if level else image)
@@ -143,7 +146,7 @@ class UNet(nn.Module):
         for upsampling, block in zip(self.upsamplings, self.decoder, strict=True):
             image = block(torch.cat((upsampling(image), skips.pop()), dim=1))
         logits: Tensor = self.head(image)
-        return logits[(slice(None), slice(None), *(slice(length) for length in size))]
+        return logits
 
 
 def pad_to_multiple(image: Tensor, divisor: PerAxis) -> Tensor:

@@ -16,7 +16,12 @@ def execute(arguments: Namespace) -> int:
     flags = {
         "references": arguments.references,
         "retry": arguments.retry,
-        "inference": {"device": arguments.device, "precision": arguments.precision, "mirror": arguments.mirror},
+        "inference": {
+            "device": arguments.device,
+            "precision": arguments.precision,
+            "backend": arguments.backend,
+            "mirror": arguments.mirror,
+        },
         "pool": pool_flags(arguments),
     }
     settings = load_settings(Settings, arguments.settings, flags)

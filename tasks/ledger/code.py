@@ -63,8 +63,18 @@ def _imports(module: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {_home(node.module, alias.name) for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            found |= {str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant)}
+            found |= _by_name(node.args[0])
     return frozenset(found)
+
+
+def _by_name(name: ast.expr) -> set[str]:
+    """The modules that `import_module(name)` may load: of a name that is known in part, all that begin with it."""
+    if isinstance(name, ast.Constant):
+        return {str(name.value)}
+    parts = name.values if isinstance(name, ast.JoinedStr) else []
+    package, _, begin = "".join(str(one.value) for one in parts[:1] if isinstance(one, ast.Constant)).rpartition(".")
+    files = ROOT.joinpath(*package.split(".")).glob(f"{begin}*.py") if package else ()
+    return {f"{package}.{file.stem}" for file in files if file.stem != "__init__"}
 
 
 def _home(module: str, name: str) -> str:

@@ -38,8 +38,8 @@ Recipes = Mapping[str, Recipe]
 
 def describe_recipes(model: Model, inference: InferenceConfig, evaluation: EvaluationConfig) -> dict[str, Recipe]:
     """Tonight's recipes. Raises UnknownSetting where the device that was asked for is not there."""
-    device, precision = inference.resolved()
-    resolved = asdict(inference) | {"device": device.type, "precision": str(precision)}
+    machine = inference.resolved()
+    resolved = asdict(inference) | asdict(machine) | {"device": machine.device.type}
     parts: dict[str, dict[str, Any]] = {
         "preprocess": {"plan": asdict(model.plan), "fingerprint": model.fingerprint},
         "infer": {"model": {"weights_sha256": model.weights_sha256}, "inference": resolved},

@@ -20,7 +20,19 @@ from tasks.scan.records import Outcome, Scores
 RUN, MASKS = "run.json", "segmentations"
 RETIRED = ".old"
 """Added to the name of a mask of an earlier run, so that nobody takes it for one of this run."""
-PACKAGES = ("segment-cohort", "torch", "prefect", "dask", "nibabel", "pydicom", "SimpleITK", "scipy", "numpy", "pandas")
+PACKAGES = (
+    "segment-cohort",
+    "torch",
+    "openvino",
+    "prefect",
+    "dask",
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+    "scipy",
+    "numpy",
+    "pandas",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,11 +110,16 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What the network said: float32 logits `.npy` (K, X, Y, Z) on the grid of `prepared.voxels`."""
+    """What the network said: float32 logits `.npy` (K, X, Y, Z) on the grid of `prepared.voxels`.
+
+    `agreement`: by class, how far the members of an ensemble, or the answers to the flipped images, agree: the mean
+    Dice over all pairs of their own label maps, NaN where none has the class. Empty where there was one answer.
+    """
 
     prepared: Prepared
     logits: Path
     device: str
+    agreement: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

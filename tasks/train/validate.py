@@ -15,6 +15,7 @@ from tasks.postprocess import keep_largest
 from tasks.preprocess import unpad
 from tasks.train.prepare import TrainingVolume, load_volume
 from unet import UNet, predict
+from unet.backends import ready
 from unet.metrics import dice
 
 Dice = dict[int, float]
@@ -37,7 +38,8 @@ class Evidence:
 def segment_volume(network: UNet, volume: TrainingVolume, plan: Plan, precision: torch.dtype) -> Classes:
     """Class numbers (X, Y, Z), without the padding, that `network` gives a prepared case."""
     device = next(network.parameters()).device
-    logits = predict([network], load_volume(volume).image.to(device), plan.patch, precision)
+    run = ready(network, "torch", device, precision)
+    logits = predict([run], load_volume(volume).image.to(device), plan.patch).logits
     classes: Classes = unpad(logits.argmax(dim=0, keepdim=True).to(torch.uint8).cpu().numpy(), volume.shape)[0]
     return classes
 

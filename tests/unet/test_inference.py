@@ -1,10 +1,16 @@
 """Tiles and weights that can be checked by eye."""
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from unet import UNet, UNetConfig, inference, predict
-from unet.inference import gaussian_weights, largest_tile, tile_starts, tiles
+from unet.agreement import count_pairs, mean_pairwise_dice
+from unet.backends import ready
+from unet.inference import gaussian_weights, largest_tile, tile_starts, tiles, tiles_with_cores
 
 
 class Echo(UNet):
@@ -43,7 +49,7 @@ def test_weights_are_one_at_the_centre_and_nowhere_zero():
 
 def test_a_volume_that_fits_is_one_pass():
     network = Echo()
-    predict([network], torch.zeros(1, 8, 8, 8), (8, 8, 4), torch.float32)
+    predict([network], torch.zeros(1, 8, 8, 8), (8, 8, 4))
     assert network.sizes == [(8, 8, 8)]
 
 
@@ -56,7 +62,7 @@ def test_tiles_of_an_echo_are_the_image_itself(monkeypatch):
     monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 300)
     image = torch.arange(18 * 7 * 6, dtype=torch.float32).reshape(1, 18, 7, 6)
     network = Echo()
-    logits = predict([network], image, (8, 6, 4), torch.float32)
+    logits = predict([network], image, (8, 6, 4)).logits
     assert len(network.sizes) > 1
     assert torch.allclose(logits[0], image[0], rtol=1e-5)
     assert torch.allclose(logits[1], 2 * image[0], rtol=1e-5)
@@ -65,7 +71,7 @@ def test_tiles_of_an_echo_are_the_image_itself(monkeypatch):
 def test_mirroring_averages_over_all_flips_of_the_named_axes():
     network = Echo()
     image = torch.rand(1, 4, 4, 4)
-    logits = predict([network], image, (4, 4, 4), torch.float32, mirror_axes=(0, 2))
+    logits = predict([network], image, (4, 4, 4), mirror_axes=(0, 2)).logits
     assert len(network.sizes) == 4
     assert torch.allclose(logits[0], image[0])
 
@@ -75,16 +81,64 @@ def test_a_real_network_gives_the_same_tiled_and_whole_where_tiles_see_enough(pr
     torch.manual_seed(0)
     network = UNet(UNetConfig(dimensions=3, out_channels=2, features=(2,))).eval()
     image = torch.rand(1, 30, 8, 8)
-    whole = predict([network], image, (12, 8, 8), precision)
+    run = ready(network, "torch", torch.device("cpu"), precision)
+    whole = predict([run], image, (12, 8, 8)).logits
     monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 1000)
-    tiled = predict([network], image, (12, 8, 8), precision)
+    tiled = predict([run], image, (12, 8, 8)).logits
     assert (tiled - whole)[:, 2:-2].abs().max() < 0.1 * (whole.max() - whole.min())
 
 
 def test_an_ensemble_averages_its_logits():
     first, second = (UNet(UNetConfig(dimensions=2, out_channels=2, features=(2,))).eval() for _ in range(2))
     image = torch.rand(1, 6, 5)
-    logits = predict([first, second], image, (4, 4), torch.float32)
+    logits = predict([first, second], image, (4, 4)).logits
     with torch.inference_mode():
         expected = (first(image[None])[0] + second(image[None])[0]) / 2
     assert torch.allclose(logits, expected, atol=1e-6)
+
+
+def constant(labels: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A network of three classes that says `labels`, whatever it is shown."""
+    return lambda _: one_hot(labels.long(), 3).movedim(-1, 0)[None].float()
+
+
+def test_the_agreement_of_an_ensemble_is_the_mean_dice_over_its_pairs():
+    members = [torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1, 4)]
+    members[0][0, :2], members[1][0, :2], members[2][0, 1:3] = 1, 1, 1  # pairs: 1, ½, ½
+    members[0][0, 3] = 2  # pairs: 0, 0, and one in which neither has it
+    answer = predict([constant(member) for member in members], torch.zeros(1, 1, 4), (1, 4))
+    assert answer.agreement == {1: pytest.approx(2 / 3), 2: 0}
+
+
+def test_a_class_that_no_member_has_has_no_agreement():
+    answer = predict([constant(torch.zeros(1, 4))] * 2, torch.zeros(1, 1, 4), (1, 4))
+    assert [math.isnan(value) for value in answer.agreement.values()] == [True, True]
+
+
+def test_a_single_answer_agrees_with_nobody():
+    assert predict([constant(torch.ones(1, 4))], torch.zeros(1, 1, 4), (1, 4)).agreement == {}
+
+
+def test_the_answers_to_flipped_images_of_one_network_are_compared():
+    labels = torch.tensor([[1, 1, 0, 0]])  # whatever it is shown, it says left: flipped back, right
+    assert predict([constant(labels)], torch.zeros(1, 1, 4), (1, 4), mirror_axes=(1,)).agreement[1] == 0
+
+
+def test_pairs_counted_piece_by_piece_are_those_of_the_whole():
+    maps = torch.randint(0, 3, (4, 5, 6), generator=torch.Generator().manual_seed(0))
+    pieces = count_pairs(maps[:, :2], 3) + count_pairs(maps[:, 2:], 3)
+    assert torch.equal(pieces, count_pairs(maps, 3))
+    assert mean_pairwise_dice(pieces) == mean_pairwise_dice(count_pairs(maps, 3))
+
+
+def test_the_cores_of_tiles_are_the_volume_once():
+    seen = torch.zeros(9, 5, 4)
+    for place, core in tiles_with_cores((9, 5, 4), (4, 4, 4)):
+        seen[place][core] += 1
+    assert torch.equal(seen, torch.ones(9, 5, 4))
+
+
+def test_the_agreement_in_tiles_counts_each_voxel_once(monkeypatch):
+    monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 10)
+    same = predict([Echo(), Echo()], torch.rand(1, 9, 7, 6) + 1, (4, 4, 4))
+    assert same.agreement == {1: 1}

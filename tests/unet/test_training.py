@@ -46,7 +46,7 @@ def test_a_bright_cube_is_learnt():
     trained = train(
         network(), [bright_cube()], config(steps=150, precision="float32"), lambda step, _: steps.append(step)
     )
-    found = predict([trained], bright_cube().image, (16, 12, 8), torch.float32).argmax(dim=0)
+    found = predict([trained], bright_cube().image, (16, 12, 8)).logits.argmax(dim=0)
     truth = bright_cube().target
     assert 2 * ((found == 1) & (truth == 1)).sum() / ((found == 1).sum() + (truth == 1).sum()) > 0.9
     assert steps[-1].loss < 0.6 * steps[0].loss
@@ -140,7 +140,7 @@ def test_a_line_is_learnt_by_regression():
     settings = TrainingConfig(sampling=line, steps=200, precision="float32")
     torch.manual_seed(0)
     trained = train(UNet(UNetConfig(dimensions=1, features=(8, 16))), volumes, settings, ignore, mse_loss)
-    output = predict([trained], volumes[0].image, (64,), torch.float32)
+    output = predict([trained], volumes[0].image, (64,)).logits
     assert mean_squared_error(output, clean) < 0.3 * mean_squared_error(volumes[0].image, clean)
 
 

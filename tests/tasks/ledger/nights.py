@@ -11,12 +11,12 @@ import torch
 from tasks.attempt import attempt
 from tasks.evaluate import EvaluationConfig
 from tasks.evaluate.evaluate import evaluate_case, keep_refused
-from tasks.infer import InferenceConfig, infer_case
+from tasks.infer import InferenceConfig, Weights, infer_case
 from tasks.ingest import IngestConfig
 from tasks.ingest.ingest import find_cases
 from tasks.ledger import LEDGER, Ledger, Tonight, describe_recipes, note
 from tasks.ledger.recall import look_up
-from tasks.model import Model, Plan, load_networks, read_model, save_model
+from tasks.model import Model, Plan, read_model, save_model
 from tasks.postprocess import postprocess_case
 from tasks.preprocess import preprocess_case
 from tasks.report.tables import write_tables
@@ -71,7 +71,7 @@ def night(home: Home, pool: str | None = None) -> tuple[Tonight, dict[str, Outco
     segmented: list[Outcome[Any]] = list(tonight.segmented)
     for case in tonight.due:
         prepared = step("preprocess", preprocess_case, case, model.plan, work)
-        networks = load_networks(model, home.path("model"))
+        networks = Weights(folder=home.path("model")).ready(model, home.inference.resolved())
         predicted = step("infer", infer_case, prepared, networks, model, home.inference, work)
         segmented.append(step("postprocess", postprocess_case, predicted, model, output / "segmentations"))
     scored = [step("evaluate", evaluate_case, case, model.labels, home.evaluation) for case in segmented]

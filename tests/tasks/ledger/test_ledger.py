@@ -167,8 +167,9 @@ def test_mirroring_segments_everything(home):
 
 
 def test_auto_and_the_device_that_it_means_are_one_setting(home):
-    _, precision = home.inference.resolved()
-    named = InferenceConfig(device="cpu", precision=str(precision).removeprefix("torch."))
+    machine = home.inference.resolved()
+    precision = str(machine.precision).removeprefix("torch.")
+    named = InferenceConfig(device="cpu", precision=precision, backend=machine.backend)
     assert todo(look(replace(home, inference=named))[0]) == {}
 
 

@@ -1,0 +1,151 @@
+"""A torch network as a graph of OpenVINO: torch.fx follows `levels` once, and each layer it meets has an entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from openvino import opset13 as ops
+from torch import Tensor, fx, nn
+
+from unet.model import UNet
+
+Output = Any
+"""What OpenVINO's operations take, `openvino.Output`; its bindings have no types."""
+
+
+def graph_of(network: UNet, channels: int, dimensions: int) -> openvino.Model:
+    """The graph of `network.levels`: any batch, any sides that are multiples of the network's divisor.
+
+    Raises TypeError when the network has a layer that has no entry in `_LAYERS` or `_FUNCTIONS`.
+    """
+    image = ops.parameter(openvino.PartialShape([-1, channels, *[-1] * dimensions]), openvino.Type.f32)
+    values: dict[fx.Node, Output] = {}
+    traced = _Tracer().trace(network)
+    for node in traced.nodes:
+        if node.op == "placeholder":
+            values[node] = image.output(0)
+        elif node.op == "call_module":
+            layer = network.get_submodule(str(node.target))
+            values[node] = _entry(_LAYERS, type(layer))(layer, values[_first(node)])
+        elif node.op == "call_function":
+            values[node] = _entry(_FUNCTIONS, node.target)(
+                *fx.node.map_arg(node.args, values.__getitem__), **node.kwargs
+            )
+        elif node.op == "output":
+            return openvino.Model([ops.result(values[_first(node)])], [image], "unet")
+        else:
+            raise TypeError(f"'{node.target}' ({node.op}) cannot be run by OpenVINO; use --backend torch")
+    raise TypeError("a network that returns nothing cannot be run")
+
+
+class _Tracer(fx.Tracer):
+    """Follows `levels`, not `forward`, whose padding depends on the image's size."""
+
+    traced_func_name = "levels"
+
+
+def _first(node: fx.Node) -> fx.Node:
+    (used,) = node.all_input_nodes
+    return used
+
+
+def _entry(table: dict[Any, Callable[..., Output]], key: Any) -> Callable[..., Output]:
+    if key not in table:
+        raise TypeError(f"{getattr(key, '__name__', key)} cannot be run by OpenVINO; use --backend torch")
+    return table[key]
+
+
+def _axes(image: Output) -> list[int]:
+    """The numbers of the spatial axes of `image` (B, C, X, Y, Z): 2, 3, 4."""
+    return list(range(2, image.get_partial_shape().rank.get_length()))
+
+
+def _sizes(value: Any, image: Output) -> list[int]:
+    """One number per spatial axis; torch lets one stand for all."""
+    return list(value) if isinstance(value, tuple) else [value] * len(_axes(image))
+
+
+def _constant(values: Tensor) -> Output:
+    return ops.constant(values.detach().cpu().float().numpy())
+
+
+def _per_map(values: Tensor, image: Output) -> Output:
+    """One number a map, in a shape (1, maps, 1, 1, 1) that spreads over the voxels."""
+    return _constant(values.reshape(1, -1, *[1] * len(_axes(image))))
+
+
+def _with_bias(layer: Any, image: Output) -> Output:
+    return image if layer.bias is None else ops.add(image, _per_map(layer.bias, image)).output(0)
+
+
+def _convolution(layer: nn.Conv3d, image: Output) -> Output:
+    padding, weights = list(layer.padding), _constant(layer.weight)
+    result = ops.convolution(image, weights, list(layer.stride), padding, padding, list(layer.dilation))
+    return _with_bias(layer, result.output(0))
+
+
+def _transposed(layer: nn.ConvTranspose3d, image: Output) -> Output:
+    result = ops.convolution_backprop_data(image, _constant(layer.weight), list(layer.stride))
+    return _with_bias(layer, result.output(0))
+
+
+def _instance_norm(layer: nn.InstanceNorm3d, image: Output) -> Output:
+    axes = ops.constant(np.array(_axes(image)))
+    result = ops.mvn(image, axes, normalize_variance=True, eps=layer.eps, eps_mode="inside_sqrt")
+    if layer.weight is None:
+        return result.output(0)
+    return _with_bias(layer, ops.multiply(result, _per_map(layer.weight, image)).output(0))
+
+
+def _rectified(_: nn.ReLU, image: Output) -> Output:
+    return ops.relu(image).output(0)
+
+
+def _same(_: nn.Identity, image: Output) -> Output:
+    return image
+
+
+def _pooling(layer: nn.MaxPool3d, image: Output) -> Output:
+    size, none = _sizes(layer.kernel_size, image), [0] * len(_axes(image))
+    return ops.max_pool(image, size, [1] * len(size), none, none, size).output(0)
+
+
+def _upsampling(layer: nn.Upsample, image: Output) -> Output:
+    axes = ops.constant(np.array(_axes(image)))
+    factors = ops.constant(np.array(_sizes(layer.scale_factor, image), np.float32))
+    if layer.mode == "nearest":
+        mode, coordinates = "nearest", "asymmetric"
+    else:
+        mode, coordinates = "linear_onnx", "half_pixel"
+    result = ops.interpolate(
+        image, factors, mode, "scales", axes=axes, coordinate_transformation_mode=coordinates, nearest_mode="floor"
+    )
+    return result.output(0)
+
+
+def _concatenated(images: list[Output], dim: int) -> Output:
+    return ops.concat(images, axis=dim).output(0)
+
+
+_LAYERS: dict[Any, Callable[..., Output]] = {
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.Conv3d: _convolution,
+    nn.ConvTranspose1d: _transposed,
+    nn.ConvTranspose2d: _transposed,
+    nn.ConvTranspose3d: _transposed,
+    nn.InstanceNorm1d: _instance_norm,
+    nn.InstanceNorm2d: _instance_norm,
+    nn.InstanceNorm3d: _instance_norm,
+    nn.ReLU: _rectified,
+    nn.Identity: _same,
+    nn.MaxPool1d: _pooling,
+    nn.MaxPool2d: _pooling,
+    nn.MaxPool3d: _pooling,
+    nn.Upsample: _upsampling,
+}
+_FUNCTIONS: dict[Any, Callable[..., Output]] = {torch.cat: _concatenated}

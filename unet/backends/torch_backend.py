@@ -1,0 +1,45 @@
+"""torch itself: on a GPU, and on a CPU that OpenVINO does not know."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unet.backends import Network
+from unet.backends.folding import folded, split_image, with_split_image
+from unet.devices import channels_last
+from unet.model import UNet
+
+
+def ready(network: UNet, device: torch.device, precision: torch.dtype) -> Network:
+    """`network` on `device`: channels last, and where `precision` is bfloat16 by autocast, which keeps norms exact."""
+    layout = channels_last(network.config.dimensions)
+    narrow = precision == torch.bfloat16
+    copy = folded(network)
+    if narrow:
+        copy = with_split_image(copy)
+        copy.head = _InFloat32(copy.head)  # type: ignore[assignment]
+    copy = copy.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def run(image: Tensor) -> Tensor:
+        parts = split_image(image) if narrow else image
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=narrow):
+            logits: Tensor = copy(parts.to(device=device, memory_format=layout))
+        return logits.float()
+
+    return run
+
+
+class _InFloat32(nn.Module):
+    """A layer that autocast leaves alone: the logits are not rounded."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, image: Tensor) -> Tensor:
+        """What the layer makes of `image`."""
+        with torch.autocast(image.device.type, enabled=False):
+            result: Tensor = self.layer(image.float())
+        return result
