@@ -75,7 +75,12 @@ def _add_ingest(commands: Commands) -> None:
 
 def _add_train(commands: Commands) -> None:
     train = _add(commands, "train", "train a model on scans with references", TRAINING_EXIT_CODES)
-    train.add_argument("dataset", type=Path, metavar="DATASET", help="Decathlon folder, or CSV: case,image,reference")
+    train.add_argument(
+        "dataset",
+        type=Path,
+        metavar="DATASET",
+        help="folder in the layout of Decathlon, nnU-Net or BIDS, or CSV: case,image,reference",
+    )
     train.add_argument("--output", type=Path, default=Path("model"), help="folder of the model (default: model)")
     train.add_argument("--folds", type=Path, metavar="CSV", help="columns: case,fold")
     train.add_argument(
@@ -154,7 +159,9 @@ def _add_services(commands: Commands) -> None:
 
 
 def _cohort(command: argparse.ArgumentParser) -> None:
-    command.add_argument("cohort", type=Path, metavar="COHORT", help="folder of scans, or CSV: case,image,reference")
+    command.add_argument(
+        "cohort", type=Path, metavar="COHORT", help="folder of scans, or CSV: case,image[,image_2 …][,reference]"
+    )
     _references(command)
 
 

@@ -40,16 +40,28 @@ class Plan:
     batch_size: int
     window: Window | None = None
     """None: every image is z-scored by itself."""
+    further_windows: tuple[Window | None, ...] = ()
+    """The same for each channel beyond the first."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How far training patches were from the scans; its `mirror_axes` are the only ones that inference may mirror."""
 
     def __post_init__(self) -> None:
-        if self.network.dimensions != 3 or self.network.in_channels != 1:
-            raise ValueError("network must have 3 dimensions and 1 input channel")
+        if self.network.dimensions != 3:
+            raise ValueError("network must have 3 dimensions")
+        if self.network.in_channels != len(self.windows):
+            raise ValueError(
+                f"a network of {self.network.in_channels} input channels needs {self.network.in_channels - 1} "
+                f"further_windows, but {len(self.further_windows)} are there"
+            )
         if not all(0 < length < math.inf for length in (*self.spacing_mm, *self.patch, self.batch_size)):
             raise ValueError("spacing_mm, patch and batch_size must be above 0")
         if not set(self.augment.mirror_axes) <= {0, 1, 2}:
             raise ValueError("mirror_axes must be from 0 to 2")
+
+    @property
+    def windows(self) -> tuple[Window | None, ...]:
+        """How each channel is normalised."""
+        return (self.window, *self.further_windows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

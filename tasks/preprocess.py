@@ -13,14 +13,16 @@ from prefect import task
 
 from tasks.attempt import logged
 from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
+from tasks.ingest.size import check_resampled_size
 from tasks.model import Model, Plan, Window
 from tasks.pool import map_cases
 from tasks.scan.content import hash_content
+from tasks.scan.errors import ChannelMismatch
 from tasks.scan.files import hash_files, save_array
-from tasks.scan.geometry import canonical_spacing_mm
+from tasks.scan.geometry import canonical_shape, canonical_spacing_mm
 from tasks.scan.records import Case, Outcome, Prepared, Shape
 from tasks.scan.resample import resample_image, resampled_shape
-from tasks.scan.volume import read_voxels
+from tasks.scan.volume import read_channels
 
 Volume = NDArray[np.float32]
 N = TypeVar("N", bound=np.generic)
@@ -29,25 +31,28 @@ N = TypeVar("N", bound=np.generic)
 def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str, Any] | None = None) -> Prepared:
     """`case` on the network's grid, written to `work`. Raises CaseError when the voxels cannot be used.
 
-    Its grid is the one that was read with the voxels; its warnings now hold the quality flags, too, which compare it
-    with the training data's `fingerprint`, if that is given.
+    All channels are cropped to the one box that holds what is not 0 in any of them. The case's grid is the one
+    that was read with the voxels; its warnings now hold the quality flags, too, which compare it with the
+    training data's `fingerprint`, if that is given.
     """
-    voxels, geometry = read_voxels(case.image, case.name)
+    check_channels(case, plan)
+    voxels, geometry = read_channels(case.image, case.name)
     spacing_mm = canonical_spacing_mm(geometry)
     start, shape = nonzero_box(voxels)
-    cropped = crop(voxels, start, shape)
-    flags = [
-        *grid_flags(shape, spacing_mm, fingerprint or {}),
-        *intensity_flags(cropped, fingerprint or {}),
-        *modality_flags(case.image, case.name, quantitative=plan.window is not None),
-    ]
+    check_resampled_size(shape, spacing_mm, plan.spacing_mm, case.name)
     new_shape = resampled_shape(shape, spacing_mm, plan.spacing_mm)
-    image = resample_image(normalise(cropped, plan.window, voxels.size), spacing_mm, new_shape)
-    padded = pad(image, plan.network.divisor)
+    flags = grid_flags(shape, spacing_mm, fingerprint or {})
+    padded = []
+    for number, (source, window) in enumerate(zip(case.image.channels, plan.windows, strict=True)):
+        cropped = crop(voxels[number], start, shape)
+        flags += intensity_flags(cropped, fingerprint or {}, number)
+        flags += modality_flags(source, case.name, quantitative=window is not None)
+        image = resample_image(normalise(cropped, window, voxels[number].size), spacing_mm, new_shape)
+        padded.append(pad(image, plan.network.divisor))
     return Prepared(
         case=replace(case, geometry=geometry, warnings=(*case.warnings, *flags)),
-        voxels=save_array(work / f"{case.name}.image.npy", padded[None]),
-        canonical_shape=_shape(voxels),
+        voxels=save_array(work / f"{case.name}.image.npy", np.stack(padded)),
+        canonical_shape=canonical_shape(geometry),
         crop_start=start,
         crop_shape=shape,
         resampled_shape=new_shape,
@@ -63,14 +68,31 @@ def preprocess(cases: Sequence[Outcome[Case]], model: Model, work: Path, pool: s
     return logged("preprocess", done)
 
 
+def check_channels(case: Case, plan: Plan) -> None:
+    """Nothing, if the case has as many channels as the network takes. Raises ChannelMismatch."""
+    there, needed = len(case.image.channels), plan.network.in_channels
+    if there != needed:
+        raise ChannelMismatch(
+            case.name,
+            found=f"a case of {_channels(there)}",
+            needed=f"{_channels(needed)}, as the model was trained on",
+            remedy="give the case those channels, in the order of the training data (nnU-Net's layout, or the columns "
+            "image_2, image_3 … of a manifest), or name another model",
+        )
+
+
 def nonzero_box(voxels: Volume) -> tuple[Shape, Shape]:
-    """First index and side lengths of the box around all voxels that are not 0; the whole volume if all are 0."""
+    """First index and sides of the box around all voxels that are not 0; the whole volume if all are 0.
+
+    `voxels` are (X, Y, Z), or (C, X, Y, Z) for the box that is common to all channels.
+    """
+    channels = voxels.reshape(-1, *voxels.shape[-3:])
     start, stop = [], []
     for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        used = np.flatnonzero(np.any(voxels != 0, axis=others))
+        others = tuple(other for other in range(4) if other != axis + 1)
+        used = np.flatnonzero(np.any(channels != 0, axis=others))
         start.append(int(used[0]) if used.size else 0)
-        stop.append(int(used[-1]) + 1 if used.size else voxels.shape[axis])
+        stop.append(int(used[-1]) + 1 if used.size else channels.shape[axis + 1])
     x, y, z = (last - first for first, last in zip(start, stop, strict=True))
     return (start[0], start[1], start[2]), (x, y, z)
 
@@ -112,6 +134,5 @@ def unpad(logits: NDArray[N], shape: Shape) -> NDArray[N]:
     return logits[(slice(None), *(slice(length) for length in shape))]
 
 
-def _shape(voxels: Volume) -> Shape:
-    x, y, z = voxels.shape
-    return (x, y, z)
+def _channels(count: int) -> str:
+    return f"{count} channel{'s' * (count > 1)}"

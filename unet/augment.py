@@ -91,7 +91,7 @@ def random_affine(config: AugmentConfig, spacing_mm: tuple[float, ...], random: 
 
 
 def change_intensity(image: Tensor, config: AugmentConfig, random: Generator) -> Tensor:
-    """`image` (C, X, Y, Z), z-scored, with random noise, brightness, contrast and gamma."""
+    """`image` (1, X, Y, Z), z-scored, with random noise, brightness, contrast and gamma."""
     if _chance(random, config.probability):
         image = image + torch.randn(image.shape, generator=random) * config.noise_sd * abs(_uniform(random))
     if _chance(random, config.probability):

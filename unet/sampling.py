@@ -75,7 +75,7 @@ def draw_batch(
         volume, centre = _choose(volumes, places, config, random)
         affine = random_affine(config.augment, config.spacing_mm, random)
         image, target = draw_patch(volume.image, volume.target, centre, config.patch, affine)
-        images.append(change_intensity(image, config.augment, random))
+        images.append(torch.cat([change_intensity(channel[None], config.augment, random) for channel in image]))
         targets.append(target)
     return torch.stack(images), torch.stack(targets)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tasks.ingest.glance import source_of
 from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder
 from tasks.ingest.names import name_of_file
 from tasks.scan.errors import UnknownSetting
+from tasks.scan.records import Source, join_channels
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _NOT_ANATOMY = ("func", "dwi", "fmap", "perf", "eeg", "meg", "ieeg", "beh", "mrs", "nirs", "motion")
@@ -24,6 +25,8 @@ _BIDS_LABELS = re.compile(r"_(dseg|mask|seg|probseg|defacemask)$")
 def find_in_decathlon(folder: Path, search: Search) -> Finding:
     """The cases of `imagesTr`, each with its label map of `labelsTr`, of `imagesTs`, and listed files that are missing.
 
+    Where `dataset.json` names several modalities, each file holds one volume for each.
+
     Raises:
         UnknownSetting: `dataset.json` does not list the training images.
     """
@@ -32,15 +35,18 @@ def find_in_decathlon(folder: Path, search: Search) -> Finding:
     missing = [file for file in _listed(folder) if file not in present]
     looks = search.look(missing)
     cases += [Found(name=name_of_file(file, file.parent), image=source_of(file, looks[file])) for file in missing]
-    return _with_labels_and_tests(folder, (cases, set_aside), search)
+    cases, set_aside = _with_labels_and_tests(folder, (cases, set_aside), search)
+    count = len(_channels_of(folder))
+    return [replace(case, image=_volumes(case.image, count)) for case in cases], set_aside
 
 
 def find_in_nnunet(folder: Path, search: Search) -> Finding:
     """The cases of `imagesTr` and `imagesTs`, `CASE_0000` and its further channels being one, with those of `labelsTr`.
 
-    A case with other channels than `_0000` alone is found, and refused when its headers are checked.
+    A case with other channels than `dataset.json` names is found, and refused when its headers are checked.
     """
-    return _with_labels_and_tests(folder, _join_channels(find_in_folder(folder / "imagesTr", search)), search)
+    found = find_in_folder(folder / "imagesTr", search) if (folder / "imagesTr").is_dir() else ([], [])
+    return _with_labels_and_tests(folder, _join_channels(found, folder), search)
 
 
 def find_in_bids(folder: Path, search: Search) -> Finding:
@@ -74,8 +80,13 @@ def is_decathlon(folder: Path) -> bool:
 
 
 def is_nnunet(folder: Path) -> bool:
-    """Whether it does, and `dataset.json` names channels or a file ending, as nnU-Net's does."""
-    return is_decathlon(folder) and bool(_description(folder).keys() & {"channel_names", "file_ending"})
+    """Whether `dataset.json` is nnU-Net's, which names channels or a file ending, or a file is called `…_0000`."""
+    images = [folder / name for name in ("imagesTr", "imagesTs") if (folder / name).is_dir()]
+    if not images or not (folder / "dataset.json").is_file():
+        return False
+    if _description(folder).keys() & {"channel_names", "file_ending"}:
+        return True
+    return any(next(images_folder.glob("*_0000.*"), None) for images_folder in images)
 
 
 def is_bids(folder: Path) -> bool:
@@ -90,13 +101,14 @@ def _with_labels_and_tests(folder: Path, finding: Finding, search: Search) -> Fi
         set_aside = set_aside + unused
     if (folder / "imagesTs").is_dir():
         tests = find_in_folder(folder / "imagesTs", search)
-        tests = _join_channels(tests) if is_nnunet(folder) else tests
+        tests = _join_channels(tests, folder) if is_nnunet(folder) else tests
         cases, set_aside = cases + tests[0], set_aside + tests[1]
     return cases, set_aside
 
 
-def _join_channels(finding: Finding) -> Finding:
+def _join_channels(finding: Finding, folder: Path) -> Finding:
     """The files `CASE_0000`, `CASE_0001` … as one case each; others stay what they are."""
+    names = _channels_of(folder)
     channels: dict[str, list[tuple[str, Found]]] = defaultdict(list)
     for case in finding[0]:
         match = _CHANNEL.fullmatch(case.name)
@@ -104,10 +116,21 @@ def _join_channels(finding: Finding) -> Finding:
         channels[name].append((number, case))
     cases = []
     for name, numbered in channels.items():
-        numbers = tuple(number for number, _ in sorted(numbered, key=lambda pair: pair[0]))
-        first = min(numbered, key=lambda pair: pair[0])[1]
-        cases.append(replace(first, name=name, channels=() if numbers == ("0000",) else numbers))
+        numbered.sort(key=lambda pair: pair[0])
+        numbers = tuple(number for number, _ in numbered)
+        needed = tuple(f"{channel:04d}" for channel in range(len(names) or len(numbers)))
+        image = join_channels([case.image for _, case in numbered])
+        warnings = tuple(dict.fromkeys(warning for _, case in numbered for warning in case.warnings))
+        found = replace(numbered[0][1], name=name, image=image, warnings=warnings, needed=needed)
+        cases.append(found if numbers == needed else replace(found, channels=numbers))
     return cases, finding[1]
+
+
+def _volumes(image: Source, count: int) -> Source:
+    """A NIfTI file as the source of `count` channels, one volume each; anything else as it is."""
+    if image.format != "nifti" or count < 2:
+        return image
+    return join_channels([replace(image, volume=number) for number in range(count)])
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -116,6 +139,25 @@ def _listed(folder: Path) -> list[Path]:
     except (KeyError, TypeError) as error:
         raise UnknownSetting(
             f"'{folder / 'dataset.json'}' does not list its training images as the Decathlon does"
+        ) from error
+
+
+def channel_names(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `dataset.json` calls its channels (nnU-Net) or modalities (Decathlon), in their order; empty: nothing.
+
+    Raises TypeError or ValueError when it names them otherwise than by number.
+    """
+    named = description.get("channel_names", description.get("modality", {}))
+    numbered = sorted(dict(named).items(), key=lambda item: (len(item[0]), item[0]))
+    return tuple(str(name) for _, name in numbered)
+
+
+def _channels_of(folder: Path) -> tuple[str, ...]:
+    try:
+        return channel_names(_description(folder))
+    except (TypeError, ValueError) as error:
+        raise UnknownSetting(
+            f'\'{folder / "dataset.json"}\' does not name its channels by number; write them as {{"0": "T1"}}'
         ) from error
 
 

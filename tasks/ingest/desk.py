@@ -61,13 +61,14 @@ def _key(question: Question, item: Outcome[Any], desk: Desk, arguments: tuple[An
 
 
 def _recall(question: Question, item: Outcome[Any], key: str | None, desk: Desk) -> Outcome[Any] | None:
-    if key is None or key not in desk.memory.known:
+    entry = None if key is None else desk.memory.used.get(key, desk.memory.known.get(key))
+    if key is None or entry is None:
         return None
     try:
-        value = question.answer.validate_python(desk.memory.known[key])
+        value = question.answer.validate_python(entry)
     except ValidationError:
         return None
-    desk.memory.used[key] = desk.memory.known[key]
+    desk.memory.used[key] = entry
     cost = Cost(stage=question.stage, seconds=0.0, peak_memory_mb=0.0)
     return replace(item, value=value, case=value if isinstance(value, Case) else item.case, costs=(*item.costs, cost))
 

@@ -9,6 +9,7 @@ from tasks.ingest.datasets import find_in_bids, find_in_decathlon, find_in_nnune
 from tasks.ingest.found import MOST_VOXELS, Found, SetAside
 from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder, find_in_manifest
 from tasks.ingest.names import make_unique
+from tasks.ingest.quality import plausibility_flags
 from tasks.ingest.size import check_size
 from tasks.scan.errors import ChannelMismatch, EmptyCohort, UnknownSetting
 from tasks.scan.records import Case
@@ -42,24 +43,25 @@ def ingest_case(found: Found, most_voxels: int = MOST_VOXELS) -> Case:
     """The case with its grid and warnings, from its headers; a series' files in the order of their positions.
 
     Raises:
-        CaseError: the image is unreadable, unsupported or too large, has no usable geometry, a gap, or more channels
-        than a model takes.
+        CaseError: the image is unreadable, unsupported or too large, has no usable geometry, a gap, or other channels
+        than its data set.
     """
     if found.channels:
         raise ChannelMismatch(
             found.name,
-            found=f"the channels {', '.join(found.channels)}",
-            needed="one channel, 0000",
-            remedy="leave one channel in the folder of images: this version's networks have one input",
+            found=f"the channel{'s' * (len(found.channels) > 1)} {', '.join(found.channels)}",
+            needed=f"{', '.join(found.needed)}, each once",
+            remedy="add the missing channels, and take away those that the data set does not name",
         )
     header = read_header(found.image, found.name)
     check_size(header, found.name, most_voxels)
+    flags = plausibility_flags(header.geometry.shape, header.geometry.spacing_mm)
     return Case(
         name=found.name,
         image=header.source,
         geometry=header.geometry,
         reference=found.reference,
-        warnings=found.warnings + header.warnings,
+        warnings=(*found.warnings, *header.warnings, *flags),
         groups=found.groups,
     )
 

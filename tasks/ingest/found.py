@@ -26,6 +26,8 @@ class IngestConfig:
     """A scan whose header claims more is refused before anything is allocated: 8 GB in float32."""
     follow_links: bool = True
     """Read what a link leads to outside of the cohort, and say so; false: set the link aside."""
+    volume: int | None = None
+    """Of a NIfTI file of several volumes, the one to segment, counted from 0; None: such a file is quarantined."""
     key: Path | None = None
     """File with the secret behind the names of cases that must not tell the patient; None: one that is made once."""
 
@@ -34,6 +36,8 @@ class IngestConfig:
             raise ValueError("settle_seconds must be 0 or more")
         if self.most_voxels < 1:
             raise ValueError("most_voxels must be at least 1")
+        if self.volume is not None and self.volume < 0:
+            raise ValueError("volume must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,8 @@ class Found:
     reference: Source | None = None
     warnings: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
-    """The files of its channels beyond the first, by name."""
+    """The channels that were found, where they are not those that are `needed`."""
+    needed: tuple[str, ...] = ()
     groups: dict[str, str] = field(default_factory=dict)
     """What the manifest or layout says beside: subject, session, site, scanner …"""
 

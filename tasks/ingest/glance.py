@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tasks.scan.errors import UnreadableImage
-from tasks.scan.frames import Frame, is_dicom, read_frames
+from tasks.scan.frames import SEGMENTATIONS, Frame, is_dicom, read_frames
 from tasks.scan.itk import data_file
 from tasks.scan.records import FORBID_UNKNOWN, Format, Source
+from tasks.scan.segmentation import Referenced, is_segmentation, read_referenced
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -32,6 +33,8 @@ class Glance:
     """The file beside an NRRD or MetaImage header that holds its voxels."""
     frames: tuple[Frame, ...] = ()
     """Of DICOM; none where it cannot be read."""
+    referenced: Referenced | None = None
+    """What a DICOM segmentation was made on."""
 
 
 Look: TypeAlias = Callable[[Sequence[Path]], dict[Path, Glance]]
@@ -59,9 +62,10 @@ def glance(file: Path) -> Glance:
     if not _is_dicom_file(file):
         return Glance(format="nifti")
     try:
-        return Glance(format="dicom", frames=tuple(read_frames(file, file.name)))
+        frames = tuple(read_frames(file, file.name))
     except UnreadableImage:
-        return Glance(format="dicom")
+        frames = ()
+    return Glance(format="dicom", frames=frames, referenced=_referenced(file, frames))
 
 
 def source_of(file: Path, look: Glance) -> Source:
@@ -86,6 +90,17 @@ def is_readable(file: Path) -> bool:
 def suffix(file: Path) -> str:
     """The extension in small letters; `.nii.gz` is one."""
     return ".nii.gz" if file.name.lower().endswith(".nii.gz") else file.suffix.lower()
+
+
+def _referenced(file: Path, frames: Sequence[Frame]) -> Referenced | None:
+    """What the segmentation in `file` was made on; None where it is none, or does not say so."""
+    if frames and frames[0].sop_class not in SEGMENTATIONS:
+        return None
+    try:
+        is_one = is_segmentation(Source(format="dicom", files=(file,)), file.name)
+        return read_referenced(file, file.name) if is_one else None
+    except UnreadableImage:
+        return None
 
 
 def _not_a_scan(file: Path) -> str:

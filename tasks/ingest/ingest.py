@@ -24,6 +24,7 @@ from tasks.ingest.series import shear_tilted
 from tasks.scan.errors import EmptyCohort, StillBeingWritten
 from tasks.scan.reading import shown
 from tasks.scan.records import Case, Outcome
+from tasks.scan.segmentation import Referenced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ def find_cases(
         named = found if cohort.is_file() else veil_names(found, cohort, desk, key)
         if config.tilt == "shear":
             named = [shear_tilted(one) for one in named]
+        if config.volume is not None:
+            named = [choose_volume(one, config.volume) for one in named]
         cases = ask(_CASE, [Outcome(name=one.name, value=one) for one in named], desk, config.most_voxels)
         moving = find_moving(desk.stamps, started, config.settle_seconds)
     settled = [_refuse_moving(outcome, one, moving) for outcome, one in zip(cases, named, strict=True)]
@@ -88,17 +91,29 @@ def look_in_pool(files: Sequence[Path], desk: Desk, key: bytes) -> dict[Path, Gl
 def glance_veiled(file: Path, key: bytes) -> Glance:
     """A glance at `file` that tells no text of its header."""
     look = glance(file)
-    return replace(look, frames=tuple(veiled(frame, key) for frame in look.frames))
+    referenced = look.referenced and Referenced(
+        series=frozenset(keyed(key, uid) for uid in look.referenced.series),
+        instances=frozenset(keyed(key, uid) for uid in look.referenced.instances),
+    )
+    return replace(look, frames=tuple(veiled(frame, key) for frame in look.frames), referenced=referenced)
 
 
 def veil_names(found: Sequence[Found], root: Path, desk: Desk, key: bytes) -> list[Found]:
     """The cases, sorted; a DICOM one whose path repeats what its header calls the patient is named by a keyed hash."""
-    series = [one for one in found if one.image.format == "dicom"]
-    questions = [Outcome(name=one.name, value=(one.image.files[0], _below(one.image.files[0], root))) for one in series]
+    series = [one for one in found if one.image.dicom_files]
+    firsts = [one.image.dicom_files[0] for one in series]
+    questions = [
+        Outcome(name=one.name, value=(file, _below(file, root))) for one, file in zip(series, firsts, strict=True)
+    ]
     told = ask(_TELLS, questions, desk)
     hidden = {one.name for one, answer in zip(series, told, strict=True) if answer.value is not False}
     named = [replace(one, name=f"scan-{keyed(key, one.name)[:12]}") if one.name in hidden else one for one in found]
     return sorted(named, key=lambda one: one.name)
+
+
+def choose_volume(found: Found, volume: int) -> Found:
+    """`found`, of which that volume is read, where it is one NIfTI file that may hold several."""
+    return replace(found, image=replace(found.image, volume=volume)) if found.image.format == "nifti" else found
 
 
 def find_moving(stamps: dict[Path, Stamp | None], started: float, settle_seconds: float) -> set[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -15,12 +16,13 @@ from tasks.ingest.references import match_by_series, say_unused, with_segmentati
 from tasks.ingest.series import find_series, only_series
 from tasks.scan.errors import UnknownSetting, UnreadableImage
 from tasks.scan.frames import Frame
-from tasks.scan.records import Source
+from tasks.scan.records import Source, join_channels
 
 Finding = tuple[list[Found], list[SetAside]]
 OUTSIDE = "read through a link that leads out of the cohort"
 _NO_IMAGE = ("dicom_object_without_an_image", "no_image")
 _COLUMNS = ("case", "image", "reference")
+_FURTHER = re.compile("image_([2-9]|[1-9][0-9]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ def find_in_folder(folder: Path, search: Search) -> Finding:
 def find_in_manifest(manifest: Path, search: Search) -> Finding:
     """One case a row of `case,image[,reference][,…]`; paths are relative to the manifest. A missing file is a case too.
 
+    The columns `image_2`, `image_3` … hold the further channels of a case, as `image` holds its first.
     Other columns (subject, site, scanner …) are kept as the groups that the case belongs to.
 
     Raises:
@@ -84,12 +87,12 @@ def find_in_manifest(manifest: Path, search: Search) -> Finding:
             columns, rows = [str(name) for name in reader.fieldnames or ()], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UnknownSetting(f"the manifest '{manifest}' is not CSV in UTF-8; save it as such") from error
-    misspelt = [name for name in columns if name not in _COLUMNS and get_close_matches(name.lower(), _COLUMNS, 1, 0.8)]
-    if not {"case", "image"} <= set(columns) or misspelt:
+    if not {"case", "image"} <= set(columns) or len(set(columns)) < len(columns) or any(map(_is_misspelt, columns)):
         raise UnknownSetting(
             f"the manifest '{manifest}' has the columns {', '.join(sorted(columns)) or 'none'}; "
-            "needed: case,image and, if there are any, reference, with commas between them"
+            "needed: case,image and, if there are any, reference and image_2, image_3 …, each once, with commas between"
         )
+    rows = [{str(name): str(value or "").strip() for name, value in row.items() if name is not None} for row in rows]
     files = {file for row in rows for file in _files_of(row, manifest.parent)}
     seen = search.look(sorted(files))
     found = [_row(row, manifest.parent, seen) for row in rows]
@@ -104,7 +107,9 @@ def add_references(cases: Sequence[Found], folder: Path, search: Search) -> Find
     found, set_aside = with_segmentations(*find_in_folder(folder, replace(search, excluded=())), folder)
     references = {case.name: case.image for case in make_unique(found, folder)}
     by_name = references.keys() & {case.name for case in cases}
-    by_series, several = match_by_series(cases, {name: references[name] for name in references.keys() - by_name})
+    by_series, several = match_by_series(
+        cases, {name: references[name] for name in sorted(references.keys() - by_name)}, search.look
+    )
     chosen = {case.name: case.name if case.name in by_name else by_series.get(case.name, "") for case in cases}
     set_aside += say_unused(references.keys() - set(chosen.values()), several, folder)
     return [replace(case, reference=case.reference or references.get(chosen[case.name])) for case in cases], set_aside
@@ -170,20 +175,30 @@ def _with_doubt(case: Found, objects: Sequence[SetAside]) -> Found:
     return replace(case, warnings=(*case.warnings, warning))
 
 
-def _image_of(row: dict[str, str], folder: Path) -> Path:
-    return folder / ((row["image"] or "").strip() or "(no image named)")
+def _is_misspelt(column: str) -> bool:
+    """Whether a column that means nothing here is nearly called like one that does."""
+    if column in _COLUMNS or _FURTHER.fullmatch(column):
+        return False
+    return bool(get_close_matches(column.lower(), _COLUMNS, 1, 0.8))
+
+
+def _images_of(row: dict[str, str], folder: Path) -> dict[str, Path]:
+    """What a row of a manifest names as the channels of its case, by column; the first is always there."""
+    further = sorted((name for name in row if _FURTHER.fullmatch(name) and row[name]), key=lambda name: int(name[6:]))
+    return {"image": folder / (row["image"] or "(no image named)"), **{name: folder / row[name] for name in further}}
 
 
 def _reference_of(row: dict[str, str], folder: Path) -> Path | None:
-    named = (row.get("reference") or "").strip()
-    return folder / named if named else None
+    return folder / row["reference"] if row.get("reference") else None
 
 
 def _files_of(row: dict[str, str], folder: Path) -> list[Path]:
-    """The files that a row of a manifest is about: a folder's own, or the one that it names."""
-    image, reference = _image_of(row, folder), _reference_of(row, folder)
-    named = _series_files(image) if image.is_dir() else [image]
-    return named if reference is None else [*named, reference]
+    """The files that a row of a manifest is about: a folder's own, or those that it names."""
+    reference = _reference_of(row, folder)
+    named = [] if reference is None else [reference]
+    for image in _images_of(row, folder).values():
+        named += _series_files(image) if image.is_dir() else [image]
+    return named
 
 
 def _series_files(folder: Path) -> list[Path]:
@@ -191,19 +206,26 @@ def _series_files(folder: Path) -> list[Path]:
 
 
 def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
-    image, reference = _image_of(row, folder), _reference_of(row, folder)
-    set_aside: list[SetAside] = []
-    if image.is_dir():
-        case, set_aside = only_series(_series_files(image), image, _Headers(seen).read)
-    else:
-        case = Found(name="", image=_named_source(image, seen))
-    case = replace(
-        case,
-        name=safe_name((row["case"] or "").strip() or name_of_file(Path(image.name), Path())),
+    images, reference = _images_of(row, folder), _reference_of(row, folder)
+    channels, others = zip(*(_channel(image, seen) for image in images.values()), strict=True)
+    needed = ("image", *(f"image_{number}" for number in range(2, len(images) + 1)))
+    case = Found(
+        name=safe_name(row["case"] or name_of_file(Path(images["image"].name), Path())),
+        image=join_channels([channel.image for channel in channels]),
         reference=None if reference is None else _named_source(reference, seen),
-        groups={name: (row[name] or "").strip() for name in row if name and name not in _COLUMNS},
+        warnings=tuple(dict.fromkeys(warning for channel in channels for warning in channel.warnings)),
+        channels=() if tuple(images) == needed else tuple(images),
+        needed=needed,
+        groups={name: row[name] for name in row if name not in _COLUMNS and not _FURTHER.fullmatch(name)},
     )
-    return case, set_aside
+    return case, [item for items in others for item in items]
+
+
+def _channel(image: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
+    """The one series in a folder, or the file, that a manifest names; and what else lies in the folder."""
+    if image.is_dir():
+        return only_series(_series_files(image), image, _Headers(seen).read)
+    return Found(name="", image=_named_source(image, seen)), []
 
 
 def _named_source(file: Path, seen: dict[Path, Glance]) -> Source:

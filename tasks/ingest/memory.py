@@ -20,7 +20,7 @@ from typing import Any
 from tasks.scan.files import write_whole
 
 Stamp = tuple[int, int, int]
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,12 @@ FEW_SLICES = 10
 EXTREME_ANISOTROPY = 6.0
 """Longest side of a voxel over its shortest, from which on partial volume rules."""
 
+SMALLEST_SIDE_MM, LARGEST_SIDE_MM = 0.05, 15.0
+"""Sides of a voxel that scanners of people make: dental cone beams have 0.075 mm, thick slices 10 mm."""
+
+LONGEST_MM = 2500.0
+"""No scanner sees further."""
+
 FAR = 2.0
 """A spacing is far from the training data when it is this many times above their largest, or below their smallest."""
 
@@ -29,6 +35,17 @@ TRUNCATED = 0.5
 """A field of view is truncated when an axis is shorter than this fraction of the training data's median in mm."""
 
 _MODALITIES = {"CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OT"}
+
+
+def plausibility_flags(shape: Shape, spacing_mm: Spacing) -> list[str]:
+    """Whether the header's lengths can be millimetres of a person; in any order of the axes."""
+    sides = f"voxels of {_mm(spacing_mm)} mm"
+    if min(spacing_mm) < SMALLEST_SIDE_MM or max(spacing_mm) > LARGEST_SIDE_MM:
+        return [f"implausible spacing: {sides}; are the header's lengths in mm?"]
+    lengths_mm = np.multiply(shape, spacing_mm)
+    if lengths_mm.max() > LONGEST_MM:
+        return [f"implausible field of view: {_mm(lengths_mm)} mm, {sides}; are the header's lengths in mm?"]
+    return []
 
 
 def grid_flags(shape: Shape, spacing_mm: Spacing, fingerprint: Mapping[str, Any]) -> list[str]:
@@ -56,19 +73,21 @@ def grid_flags(shape: Shape, spacing_mm: Spacing, fingerprint: Mapping[str, Any]
     return flags
 
 
-def intensity_flags(cropped: NDArray[np.float32], fingerprint: Mapping[str, Any]) -> list[str]:
-    """Whether the intensities of a scan leave out those that the labelled tissue had in training.
+def intensity_flags(cropped: NDArray[np.float32], fingerprint: Mapping[str, Any], channel: int = 0) -> list[str]:
+    """Whether the intensities of a channel leave out those that the labelled tissue had in training.
 
     Compared are the 0.5th and 99.5th percentile of `cropped` (X, Y, Z) with the range of the foreground's means.
     """
-    known = fingerprint.get("foreground_mean")
+    ranges = [fingerprint.get("foreground_mean"), *fingerprint.get("further_foreground_means", ())]
+    known = ranges[channel] if channel < len(ranges) else None
     if not known:
         return []
     low, high = (float(value) for value in np.percentile(cropped, (0.5, 99.5)))
     if low <= known["max"] and known["min"] <= high:
         return []
+    where = f" in channel {channel + 1}" if len(ranges) > 1 else ""
     return [
-        f"intensity far from the training data: {low:.4g} to {high:.4g}, "
+        f"intensity far from the training data{where}: {low:.4g} to {high:.4g}, "
         f"the labelled tissue there has {known['min']:.4g} to {known['max']:.4g}"
     ]
 
@@ -88,4 +107,4 @@ def modality_flags(source: Source, case: str, *, quantitative: bool) -> list[str
 
 
 def _mm(lengths: Sequence[float] | NDArray[np.float64]) -> str:
-    return "x".join(f"{length:.3g}" for length in lengths)
+    return "x".join(f"{length:.4g}" for length in lengths)

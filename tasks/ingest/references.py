@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.ingest.found import Found, SetAside
+from tasks.ingest.glance import Glance, Look
 from tasks.ingest.names import name_of_file
 from tasks.ingest.series import SEGMENTATION
-from tasks.scan.errors import UnreadableImage
-from tasks.scan.frames import read_frames
 from tasks.scan.records import Source
-from tasks.scan.segmentation import Referenced, is_segmentation, read_referenced
+from tasks.scan.segmentation import Referenced
 
 
 def with_segmentations(
@@ -26,16 +25,22 @@ def with_segmentations(
     return [*found, *segmentations], [item for item in set_aside if item.path not in files]
 
 
-def match_by_series(cases: Sequence[Found], references: dict[str, Source]) -> tuple[dict[str, str], set[str]]:
+def match_by_series(
+    cases: Sequence[Found], references: dict[str, Source], look: Look
+) -> tuple[dict[str, str], set[str]]:
     """The name of the segmentation that was made on each case's series, by the case's name; and those of no use.
 
     Of no use are several segmentations of one series: which of them is right is not for a program to say.
     """
-    read = {name: _made_on(source, name) for name, source in references.items()}
-    segmentations = {name: made_on for name, made_on in read.items() if made_on}
+    files = {name: source.files[0] for name, source in references.items() if source.format == "dicom"}
+    read = look(sorted(files.values()))
+    segmentations = {name: made_on for name, file in files.items() if (made_on := read[file].referenced)}
     if not segmentations:
         return {}, set()
-    found = {case.name: [name for name, made_on in segmentations.items() if _is_of(made_on, case)] for case in cases}
+    slices = look(sorted({file for case in cases for file in case.image.dicom_files}))
+    found = {
+        case.name: [name for name, made_on in segmentations.items() if _is_of(made_on, case, slices)] for case in cases
+    }
     several = {name for names in found.values() if len(names) > 1 for name in names}
     return {case: names[0] for case, names in found.items() if len(names) == 1}, several
 
@@ -53,20 +58,6 @@ def say_unused(names: set[str], several: set[str], folder: Path) -> list[SetAsid
     return set_aside
 
 
-def _made_on(reference: Source, name: str) -> Referenced | None:
-    """What a DICOM segmentation was made on; None for other references, and for what cannot be read."""
-    try:
-        return read_referenced(reference.files[0], name) if is_segmentation(reference, name) else None
-    except UnreadableImage:
-        return None
-
-
-def _is_of(made_on: Referenced, case: Found) -> bool:
+def _is_of(made_on: Referenced, case: Found, slices: dict[Path, Glance]) -> bool:
     """Whether the segmentation was made on the case's series, or on one of its images. A case may be unreadable."""
-    if case.image.format not in ("dicom", "sheared"):
-        return False
-    files = case.image.files[:1] if made_on.series else case.image.files
-    try:
-        return any(made_on.has(frame) for file in files for frame in read_frames(file, case.name)[:1])
-    except UnreadableImage:
-        return False
+    return any(made_on.has(frame) for file in case.image.dicom_files for frame in slices[file].frames[:1])

@@ -16,7 +16,7 @@ from tasks.ingest.names import name_of_folder, with_suffix
 from tasks.scan.dicom import ORIENTATION_TOLERANCE, source_of
 from tasks.scan.errors import UnreadableImage
 from tasks.scan.frames import SEGMENTATIONS, Frame, read_frames
-from tasks.scan.records import Source
+from tasks.scan.records import Source, join_channels
 from tasks.scan.slices import SAME_POSITION_MM
 
 Volume = list[Frame]
@@ -66,9 +66,8 @@ def find_series(
 
 def shear_tilted(found: Found) -> Found:
     """`found`, read so that a gantry tilt is sheared out instead of refused."""
-    if found.image.format != "dicom":
-        return found
-    return replace(found, image=replace(found.image, format="sheared"))
+    sheared = [replace(one, format="sheared") if one.format == "dicom" else one for one in found.image.channels]
+    return replace(found, image=join_channels(sheared))
 
 
 def only_series(files: Sequence[Path], folder: Path, read: ReadFrames = read_frames) -> tuple[Found, list[SetAside]]:

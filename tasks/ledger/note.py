@@ -10,7 +10,7 @@ from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
 from tasks.ledger.table import Entry, Result, Seen, read_seen, write_entries
 from tasks.pool import map_small_cases
-from tasks.scan.records import Outcome, Scores
+from tasks.scan.records import Outcome, Scores, Source
 
 
 def note(outcomes: list[Outcome[Scores]], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
@@ -74,7 +74,7 @@ def _result(outcome: Outcome[Scores]) -> Result:
     if scores and outcome.case:
         case = scores.segmentation.case
         flags = case.warnings[len(outcome.case.warnings) :]
-        image = replace(case.image, files=case.image.files[:1], frames=())
+        image = Source(format=case.image.channels[0].format, files=case.image.files[:1])
         kept = replace(case, image=image, reference=None, groups={})
         scores = replace(scores, segmentation=replace(scores.segmentation, case=kept))
     return Result(scores=scores, problem=outcome.problem, costs=outcome.costs, flags=flags)

@@ -65,13 +65,13 @@ def _case_row(outcome: Outcome[Case]) -> dict[str, Any]:
         row |= case.groups | row
         row |= {
             "format": case.image.format,
-            "files": len(case.image.files),
             "shape": "x".join(str(length) for length in case.geometry.shape),
             "spacing_mm": "x".join(f"{length:.6g}" for length in case.geometry.spacing_mm),
             "reference": str(case.reference.files[0]) if case.reference else "",
             "flags": "; ".join(case.warnings),
-            "path": str(case.image.files[0]),
         }
+    if located := outcome.case or outcome.found:
+        row |= {"files": len(located.image.files), "path": str(located.image.files[0])}
     return row
 
 

@@ -142,7 +142,7 @@ def as_csv(frame: pd.DataFrame) -> bytes:
     """`frame` in UTF-8: a header, `.` decimals, six significant digits, `inf`, nothing where undefined, and `\\n`."""
     safe = frame.apply(lambda column: column if column.dtype.kind in "if" else column.map(_safe_cell))
     text: str = safe.to_csv(index=False, float_format="%.6g", na_rep="", lineterminator="\n")
-    return text.encode("utf-8")
+    return text.encode("utf-8", "backslashreplace")  # of a file name that is not UTF-8, escapes
 
 
 def _safe_cell(cell: object) -> object:

@@ -12,24 +12,25 @@ from numpy.typing import NDArray
 from tasks.scan import nifti
 from tasks.scan.reading import reading
 from tasks.scan.records import Geometry, Source
-from tasks.scan.volume import read_voxels
+from tasks.scan.volume import read_channels
 
 
 def hash_content(voxels: NDArray[np.float32], geometry: Geometry, source: Source, case: str) -> str:
-    """SHA-256 of `voxels` (…, X, Y, Z), the grid, and what else of the header reaches a result.
+    """SHA-256 of `voxels` (C, X, Y, Z), the grid, and what else of the header reaches a result.
 
     That is: of a NIfTI file the fields that its mask copies, of a DICOM series the modality, which a flag names. Two
     files that differ elsewhere (name, compression, free text) have one content.
     """
     digest = sha256(repr((source.format, voxels.shape, geometry.shape, geometry.affine)).encode())
-    digest.update(_header_part(source, case))
+    for channel in source.channels:
+        digest.update(_header_part(channel, case))
     digest.update(np.ascontiguousarray(voxels, dtype="<f4").data)
     return digest.hexdigest()
 
 
 def read_content(source: Source, case: str) -> str:
-    """The content of `source`, read from its files. Raises what `read_voxels` raises."""
-    return hash_content(*read_voxels(source, case), source, case)
+    """The content of `source`, read from its files. Raises what `read_channels` raises."""
+    return hash_content(*read_channels(source, case), source, case)
 
 
 def _header_part(source: Source, case: str) -> bytes:

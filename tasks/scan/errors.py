@@ -13,14 +13,14 @@ PipelineError
 │   ├── TooLarge              the header claims more voxels than a scan may have
 │   ├── DecompressionBomb     a small file that would unpack to something huge and nearly constant
 │   ├── StillBeingWritten     the file changed while the cohort was looked at
-│   ├── ChannelMismatch       a case has more channels than the model
+│   ├── ChannelMismatch       a case has other channels than its data set or the model
 │   ├── UnusableGeometry      the header does not say where the voxels are
 │   ├── MissingSlice          a series has a gap
 │   ├── DuplicateSlice        a series has two slices at one position
 │   ├── UnevenSlices          the slices of a series are not equally spaced
 │   ├── NonFiniteVoxels       NaN or infinity among the voxels
 │   ├── EmptyImage            all voxels have one value: there is nothing to segment
-│   ├── GridMismatch          image and reference are on different grids
+│   ├── GridMismatch          image and reference, or two channels, are on different grids
 │   ├── ForeignReference      a DICOM segmentation that was made on another series
 │   ├── OverlappingSegments   a DICOM segmentation that gives a voxel to two segments
 │   ├── UnknownLabel          a reference holds a value the model has no label for
@@ -125,7 +125,7 @@ class StillBeingWritten(CaseError):
 
 
 class ChannelMismatch(CaseError):
-    """A case has more channels than the model takes."""
+    """A case has other channels than its data set names, or than the model takes."""
 
 
 class UnusableGeometry(CaseError):

@@ -8,6 +8,7 @@ by SimpleITK, which fills what a truncated file lacks with zeros.
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_header(source: Source, case: str) -> Header:
             needed="the pair of .hdr and .img",
             remedy="copy both files again",
         )
-    shape = _shape(header, case)
+    shape, volumes = _shape(header, source.volume, case)
     sform, qform = _forms(header, case)
     used = sform or qform
     if used is None:
@@ -78,7 +79,7 @@ def read_header(source: Source, case: str) -> Header:
             remedy="convert the scan again from the DICOM series, or set the sform if you know it",
         )
     geometry = Geometry(shape=shape, affine=used)
-    return Header(source=source, geometry=geometry, warnings=_warnings(header, geometry, qform))
+    return Header(source=source, geometry=geometry, warnings=_warnings(header, geometry, qform), volumes=volumes)
 
 
 def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
@@ -87,13 +88,15 @@ def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometr
     Raises:
         UnreadableImage, UnsupportedImage, UnusableGeometry, DecompressionBomb
     """
-    geometry = read_header(source, case).geometry
+    found = read_header(source, case)
     header = _raw_header(source.files[0], case)
     file = source.files[-1]
     with reading(file, case), _open(file) as stream, np.errstate(over="ignore"):
-        voxels = np.asarray(ArrayProxy(stream, header, mmap=False), dtype=np.float32)
+        proxy = ArrayProxy(stream, header, mmap=False)
+        voxels = np.asarray(proxy[..., source.volume] if found.volumes > 1 else proxy, dtype=np.float32)
+        _skip_to_last_voxel(stream, header)
         _drain(stream, case)
-        return voxels.reshape(geometry.shape), geometry
+        return voxels.reshape(found.geometry.shape), found.geometry
 
 
 def write(labels: NDArray[np.uint8 | np.uint16], geometry: Geometry, source: Source | None, path: Path) -> None:
@@ -130,6 +133,14 @@ def _open(file: Path) -> Iterator[BinaryIO]:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
         yield cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+
+
+def _skip_to_last_voxel(stream: BinaryIO, header: Nifti1Header) -> None:
+    """Moves on over the volumes that were not read. Raises EOFError where the file ends before they do."""
+    size = header.get_data_dtype().itemsize * math.prod(int(length) for length in header.get_data_shape())
+    stream.seek(int(header["vox_offset"]) + size - 1)
+    if not stream.read(1):
+        raise EOFError("the file ends before its last voxel")
 
 
 def _drain(stream: BinaryIO, case: str) -> None:
@@ -179,7 +190,8 @@ def _not_nifti(file: Path, case: str) -> UnreadableImage:
     )
 
 
-def _shape(header: Nifti1Header, case: str) -> Shape:
+def _shape(header: Nifti1Header, volume: int | None, case: str) -> tuple[Shape, int]:
+    """Voxels along the three axes, and how many volumes there are, which is one unless a `volume` was asked for."""
     try:
         kind = header.get_data_dtype().kind
         shape = tuple(int(length) for length in header.get_data_shape())
@@ -187,13 +199,19 @@ def _shape(header: Nifti1Header, case: str) -> Shape:
         raise _unsupported(case, "voxels of a type that NIfTI does not define") from error
     if kind not in "iuf":
         raise _unsupported(case, "voxels that are colours or complex numbers")
-    if len(shape) < 3 or any(length > 1 for length in shape[3:]):
-        raise _unsupported(case, f"an image of {' × '.join(str(length) for length in shape)} voxels")
+    volumes = shape[3] if len(shape) == 4 and volume is not None else 1
+    if len(shape) < 3 or (volumes == 1 and any(length > 1 for length in shape[3:])):
+        remedy = "extract the volume to segment, or, of a file of several, name it with the setting ingest.volume"
+        raise _unsupported(case, f"an image of {' × '.join(str(length) for length in shape)} voxels", remedy)
+    if volume is not None and volumes > 1 and volume >= volumes:
+        raise _unsupported(
+            case, f"a file of {volumes} volumes, of which number {volume}, counted from 0, was asked for"
+        )
     if min(shape) < 1:
         raise UnreadableImage(
             case, found="the header gives an axis no voxel", needed="a valid header", remedy="convert the scan again"
         )
-    return (shape[0], shape[1], shape[2])
+    return (shape[0], shape[1], shape[2]), volumes
 
 
 def _forms(header: Nifti1Header, case: str) -> tuple[Affine | None, Affine | None]:
@@ -223,10 +241,12 @@ def _warnings(header: Nifti1Header, geometry: Geometry, qform: Affine | None) ->
     return tuple(warnings)
 
 
-def _unsupported(case: str, found: str) -> UnsupportedImage:
+def _unsupported(
+    case: str, found: str, remedy: str = "extract the volume that should be segmented"
+) -> UnsupportedImage:
     return UnsupportedImage(
         case,
         found=found,
         needed="one 3-D volume of one number per voxel",
-        remedy="extract the volume that should be segmented",
+        remedy=remedy,
     )

@@ -28,11 +28,15 @@ _LASTING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What the headers of one image say: its files in order, its grid as stored, and what is odd about them."""
+    """What the headers of one image say: its files in order, its grid as stored, and what is odd about them.
+
+    `volumes` is how many its file holds, of which `source` names the one that is meant.
+    """
 
     source: Source
     geometry: Geometry
     warnings: tuple[str, ...] = ()
+    volumes: int = 1
 
 
 def shown(file: Path) -> str:

@@ -7,6 +7,7 @@ record before it, so whatever a later stage needs to undo a step is at hand.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
@@ -16,7 +17,7 @@ from pydantic import ConfigDict
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Affine = tuple[tuple[float, float, float, float], ...]
-Format = Literal["dicom", "sheared", "nifti", "itk"]
+Format = Literal["dicom", "sheared", "nifti", "itk", "channels"]
 T = TypeVar("T")
 FORBID_UNKNOWN = ConfigDict(extra="forbid")
 """For records that are read from a user's file: a key that does not exist is an error, not a default."""
@@ -26,20 +27,44 @@ FORBID_UNKNOWN = ConfigDict(extra="forbid")
 class Source:
     """The files of one image. A DICOM series lists its slices in the order of their positions.
 
-    `sheared` is a DICOM series whose gantry tilt, if it has any, is to be sheared out.
-
-    `frames` says for each file which of its frames are meant, counted from 0; empty: all of them.
+    `sheared` is a DICOM series whose gantry tilt, if it has any, is to be sheared out. `channels` are several images of
+    one scan, `parts`, in the order in which the network takes them; its `files` are all of theirs, each once.
     """
 
     format: Format
     files: tuple[Path, ...]
     frames: tuple[tuple[int, ...], ...] = ()
+    """For each DICOM file, which of its frames are meant, counted from 0; empty: all of them."""
+    volume: int | None = None
+    """Of a NIfTI file that may hold several volumes, which one is meant, counted from 0; None: there is only one."""
+    parts: tuple[Source, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files:
             raise ValueError("a source needs at least one file")
         if self.frames and len(self.frames) != len(self.files):
             raise ValueError("frames are named for each file or for none")
+        if (self.format == "channels") != (len(self.parts) > 1):
+            raise ValueError("several channels have a part each, any other source has none")
+
+    @property
+    def channels(self) -> tuple[Source, ...]:
+        """One source for each channel: this one, where there is only one."""
+        return self.parts or (self,)
+
+    @property
+    def dicom_files(self) -> tuple[Path, ...]:
+        """Those of `files` that are DICOM."""
+        series = [channel for channel in self.channels if channel.format in ("dicom", "sheared")]
+        return tuple(file for channel in series for file in channel.files)
+
+
+def join_channels(sources: Sequence[Source]) -> Source:
+    """The images of one scan as one source, first channel first; a single one stays what it is."""
+    if len(sources) == 1:
+        return sources[0]
+    files = dict.fromkeys(file for source in sources for file in source.files)
+    return Source(format="channels", files=tuple(files), parts=tuple(sources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +116,7 @@ class Located(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A case as the network wants it: float32 `.npy` (1, X, Y, Z) on RAS+ axes at the model's spacing, padded.
+    """A case as the network wants it: float32 `.npy` (C, X, Y, Z) on RAS+ axes at the model's spacing, padded.
 
     Lengths are voxels. The steps, first to last: RAS+ axes (`canonical_shape`), crop (`crop_start`, `crop_shape`),
     resample (`resampled_shape`), pad at the far end (the shape of the file).

@@ -81,7 +81,7 @@ def read_stored_labels(source: Source, grid: Geometry, image: Source | None, cas
     with reading(file, case):
         dataset = pydicom.dcmread(file, force=is_dicom(file))
         _check_binary(dataset, case)
-        if image is not None and image.format in ("dicom", "sheared"):
+        if image is not None and image.dicom_files:
             _check_own(_referenced(dataset), image, case)
         check_complete(dataset, file, case)
         labels = np.zeros(grid.shape, np.uint16)
@@ -163,7 +163,7 @@ def _check_binary(dataset: Dataset, case: str) -> None:
 
 def _check_own(referenced: Referenced, image: Source, case: str) -> None:
     """Raises ForeignReference if no file of `image` is one that the segmentation was made on."""
-    frames = (frame for file in image.files for frame in read_frames(file, case)[:1])
+    frames = (frame for file in image.dicom_files for frame in read_frames(file, case)[:1])
     if not any(referenced.has(frame) for frame in frames):
         raise ForeignReference(
             case,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.scan import dicom, itk, nifti, segmentation, tilt
-from tasks.scan.errors import EmptyImage, GridMismatch, NonFiniteVoxels, UnknownLabel, UnsupportedImage
+from tasks.scan.errors import ChannelMismatch, EmptyImage, GridMismatch, NonFiniteVoxels, UnknownLabel, UnsupportedImage
 from tasks.scan.geometry import (
     GRID_TOLERANCE_MM,
     canonical_geometry,
@@ -20,7 +20,7 @@ from tasks.scan.geometry import (
     to_canonical,
 )
 from tasks.scan.reading import Header
-from tasks.scan.records import Case, Geometry, Source
+from tasks.scan.records import Case, Geometry, Source, join_channels
 
 _READ_HEADER: dict[str, Callable[[Source, str], Header]] = {
     "dicom": dicom.read_header,
@@ -42,9 +42,14 @@ LABEL_TOLERANCE = 1e-4
 def read_header(source: Source, case: str) -> Header:
     """What the headers of `source` say; a DICOM series' files come back in the order of their positions.
 
+    Of several channels it is the grid that they share.
+
     Raises:
-        CaseError: unreadable, unsupported, or no usable geometry; a series with missing, double or uneven slices.
+        CaseError: unreadable, unsupported, or no usable geometry; a series with missing, double or uneven slices;
+        channels on different grids, or other ones than the file holds.
     """
+    if source.parts:
+        return _read_shared_header(source, case)
     header = _READ_HEADER[source.format](source, case)
     check_geometry(header.geometry, case)
     shape = header.geometry.shape
@@ -63,13 +68,30 @@ def read_geometry(source: Source, case: str) -> Geometry:
     return read_header(source, case).geometry
 
 
+def read_channels(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
+    """The voxels (C, X, Y, Z) of each channel on the closest RAS+ axes, and the grid as stored.
+
+    Raises what `read_voxels` raises; GridMismatch.
+    """
+    if not source.parts:
+        voxels, geometry = read_voxels(source, case)
+        return voxels[None], geometry
+    shared = read_header(source, case)
+    whole = np.empty((len(source.parts), *canonical_shape(shared.geometry)), np.float32)
+    for channel, part in zip(whole, source.parts, strict=True):
+        voxels, geometry = read_voxels(part, case)
+        check_same_grid(geometry, shared.geometry, case, "channel")
+        channel[:] = voxels
+    return whole, shared.geometry
+
+
 def read_voxels(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
-    """The voxels (X, Y, Z) on the closest RAS+ axes, and the grid as stored.
+    """The voxels (X, Y, Z) on the closest RAS+ axes, and the grid as stored; of several channels those of the first.
 
     Raises:
         CaseError: as `read_header`; NonFiniteVoxels; EmptyImage if all voxels have one value.
     """
-    voxels, geometry = _read(source, case)
+    voxels, geometry = _read(source.channels[0], case)
     finite = np.isfinite(voxels)
     if not finite.all():
         raise NonFiniteVoxels(
@@ -100,7 +122,7 @@ def read_labels(source: Source, grid: Geometry, case: str, image: Source | None 
     """
     if segmentation.is_segmentation(source, case):
         return np.ascontiguousarray(to_canonical(segmentation.read_stored_labels(source, grid, image, case), grid))
-    _check_same_grid(read_geometry(source, case), grid, case)  # before its voxels are read: they may claim any size
+    check_same_grid(read_geometry(source, case), grid, case)  # before its voxels are read: they may claim any size
     voxels, geometry = _read(source, case)
     with np.errstate(invalid="ignore"):
         labels = np.rint(voxels)
@@ -138,7 +160,8 @@ def write_mask(labels: NDArray[np.uint8 | np.uint16], case: Case, path: Path) ->
     if labels.shape != shape:
         raise ValueError(f"labels of shape {labels.shape} are not on the grid {shape} of the scan")
     stored = from_canonical(labels, case.geometry)
-    nifti.write(stored, case.geometry, case.image if case.image.format == "nifti" else None, path)
+    image = case.image.channels[0]
+    nifti.write(stored, case.geometry, image if image.format == "nifti" else None, path)
     written, geometry = nifti.read_stored(Source(format="nifti", files=(path,)), case.name)
     if grid_distance_mm(geometry, case.geometry) > GRID_TOLERANCE_MM or not np.array_equal(written, stored):
         raise RuntimeError(
@@ -151,18 +174,43 @@ def _read(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
     return _READ_STORED[source.format](source, case)
 
 
-def _check_same_grid(reference: Geometry, image: Geometry, case: str) -> None:
+def _read_shared_header(source: Source, case: str) -> Header:
+    """What the headers of all channels say. Raises ChannelMismatch, GridMismatch, and what each of them may raise."""
+    headers: list[Header] = []
+    for part in source.parts:
+        header = read_header(part, case)
+        named = sum(1 for other in source.parts if other.files == part.files)
+        if part.volume is not None and header.volumes != named:
+            raise ChannelMismatch(
+                case,
+                found=f"a file of {header.volumes} volume{'s' * (header.volumes > 1)}",
+                needed=f"{named}, one for each channel that the data set names",
+                remedy="make the file hold a volume for each channel, or correct dataset.json",
+            )
+        check_same_grid(header.geometry, (headers or [header])[0].geometry, case, "channel")
+        headers.append(header)
+    return Header(
+        source=join_channels([header.source for header in headers]),
+        geometry=headers[0].geometry,
+        warnings=tuple(dict.fromkeys(warning for header in headers for warning in header.warnings)),
+    )
+
+
+def check_same_grid(reference: Geometry, image: Geometry, case: str, what: str = "reference") -> None:
+    """Nothing, if `reference`, or whatever it is of the image, covers the voxels of `image`. Raises GridMismatch."""
     first, second = canonical_geometry(reference), canonical_geometry(image)
     apart_mm = grid_distance_mm(first, second)
     if apart_mm <= GRID_TOLERANCE_MM:
         return
     if first.shape != second.shape:
-        found = f"image {second.shape} and reference {first.shape} are on different grids (voxels on RAS+ axes)"
+        found = f"image {second.shape} and {what} {first.shape} are on different grids (voxels on RAS+ axes)"
     else:
-        found = f"image and reference are on different grids: a corner is {apart_mm:.3g} mm apart"
+        found = f"image and {what} are on different grids: a corner is {apart_mm:.3g} mm apart"
     raise GridMismatch(
         case,
         found=found,
         needed="one grid",
-        remedy="resample the reference onto the image with nearest-neighbour interpolation",
+        remedy="resample the other channels onto the first"
+        if what == "channel"
+        else "resample the reference onto the image with nearest-neighbour interpolation",
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from prefect import get_run_logger
 
+from tasks.ingest.datasets import channel_names
 from tasks.model import LARGEST_LABEL
 from tasks.scan.errors import EmptyCohort, UnknownSetting
 from tasks.scan.records import Case, Outcome
@@ -20,10 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Names of the foreground labels by value, and whether intensities have a scale of their own (CT)."""
+    """Names of the foreground labels by value, and what the channels are, as far as the data set says it."""
 
     labels: dict[int, str]
-    quantitative: bool
+    modalities: tuple[str, ...] = ()
+    """The name of each channel, in their order; empty: unknown, and so is their number."""
 
 
 def describe_dataset(dataset: Path) -> Dataset:
@@ -40,7 +42,7 @@ def describe_dataset(dataset: Path) -> Dataset:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         labels = _by_value(content.get("labels", content))
-        channels = dict(content.get("modality", content.get("channel_names", {})))
+        modalities = channel_names(content)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # no JSON, or JSON of another shape
         raise UnknownSetting(
             f'\'{file}\' cannot be read as names of labels ({error}); write them as {{"1": "liver", "2": "tumour"}}'
@@ -49,7 +51,7 @@ def describe_dataset(dataset: Path) -> Dataset:
         raise UnknownSetting(f'\'{file}\' names no label above 0; add one, for example {{"1": "liver"}}')
     if max(labels) > LARGEST_LABEL:
         raise UnknownSetting(f"'{file}' names label {max(labels)}; label values go up to {LARGEST_LABEL}")
-    return Dataset(labels=labels, quantitative=str(channels.get("0", "")).upper() == "CT")
+    return Dataset(labels=labels, modalities=modalities)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,10 @@ from prefect import task
 from tasks.attempt import logged
 from tasks.pool import map_cases
 from tasks.preprocess import crop, nonzero_box
-from tasks.scan.errors import NoReference, UnknownLabel
+from tasks.scan.errors import ChannelMismatch, NoReference, UnknownLabel
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Case, Geometry, Outcome, Shape, Spacing
-from tasks.scan.volume import read_labels, read_voxels
+from tasks.scan.volume import read_channels, read_labels
 from tasks.train.dataset import Dataset
 
 SAMPLES = 2_000
@@ -24,21 +25,25 @@ SAMPLES = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """One training case: `shape` is in voxels after cropping; `samples` are foreground intensities, fixed seed."""
+    """One training case: `shape` is in voxels after cropping; `samples` are foreground intensities of each channel."""
 
     case: Case
     spacing_mm: Spacing
     shape: Shape
-    samples: tuple[float, ...]
+    samples: tuple[tuple[float, ...], ...]
     labels: tuple[int, ...]
     """The foreground labels that the reference holds."""
-    quantitative: bool
-    """The modality has a scale of its own (CT)."""
+    quantitative: tuple[bool, ...]
+    """Of each channel, whether its modality has a scale of its own (CT)."""
 
 
-def fingerprint_case(case: Case, dataset: Dataset) -> Fingerprint:
-    """The fingerprint of `case`. Raises CaseError when image or reference cannot be trained on."""
-    voxels, geometry = read_voxels(case.image, case.name)
+def fingerprint_case(case: Case, dataset: Dataset, channels: int) -> Fingerprint:
+    """The fingerprint of `case`. Raises CaseError when image or reference cannot be trained on.
+
+    That is also when it has another number of `channels` than the rest of the data set.
+    """
+    _check_channels(case, dataset, channels)
+    voxels, geometry = read_channels(case.image, case.name)
     reference = read_reference(case, geometry)
     present = set(np.unique(reference).tolist()) - {0}
     if not present <= set(dataset.labels):
@@ -51,23 +56,28 @@ def fingerprint_case(case: Case, dataset: Dataset) -> Fingerprint:
     if not present:
         raise NoReference(case.name, "the reference is empty", "at least one labelled voxel", "leave the case out")
     start, shape = nonzero_box(voxels)
-    inside = crop(voxels, start, shape)[crop(reference, start, shape) > 0]
-    random = np.random.default_rng(0)
-    samples = random.choice(inside, size=min(SAMPLES, inside.size), replace=False)
+    labelled = crop(reference, start, shape) > 0
     return Fingerprint(
         case=case,
         spacing_mm=canonical_spacing_mm(geometry),
         shape=shape,
-        samples=tuple(float(value) for value in samples),
+        samples=tuple(_samples(crop(channel, start, shape)[labelled]) for channel in voxels),
         labels=tuple(sorted(present)),
-        quantitative=dataset.quantitative,
+        quantitative=tuple(name.upper() == "CT" for name in dataset.modalities) or (False,) * channels,
     )
 
 
 @task(name="fingerprint")
 def fingerprint(cases: Sequence[Outcome[Case]], dataset: Dataset, pool: str) -> list[Outcome[Fingerprint]]:
     """What every case looks like, in parallel; image and reference are checked on the way."""
-    return logged("fingerprint", map_cases(pool, "fingerprint", fingerprint_case, cases, dataset))
+    channels = len(dataset.modalities) or usual_channels(cases)
+    return logged("fingerprint", map_cases(pool, "fingerprint", fingerprint_case, cases, dataset, channels))
+
+
+def usual_channels(cases: Sequence[Outcome[Case]]) -> int:
+    """How many channels most of the cases have: the fewer, where two numbers are equally usual."""
+    counts = Counter(len(one.value.image.channels) for one in cases if one.value)
+    return max(sorted(counts), key=lambda number: counts[number], default=1)
 
 
 def read_reference(case: Case, grid: Geometry) -> NDArray[np.uint16]:
@@ -77,13 +87,33 @@ def read_reference(case: Case, grid: Geometry) -> NDArray[np.uint16]:
     return read_labels(case.reference, grid, case.name, case.image)
 
 
+def _check_channels(case: Case, dataset: Dataset, channels: int) -> None:
+    there = len(case.image.channels)
+    if there != channels:
+        raise ChannelMismatch(
+            case.name,
+            f"a case of {there} channel{'s' * (there > 1)}",
+            f"{channels}, as {'dataset.json or labels.json says' if dataset.modalities else 'most cases have'}",
+            "give the case the channels of the others, or leave it out",
+        )
+
+
+def _samples(inside: NDArray[np.float32]) -> tuple[float, ...]:
+    """Some of the intensities `inside` (N,) of the foreground, with a fixed seed."""
+    random = np.random.default_rng(0)
+    chosen = random.choice(inside, size=min(SAMPLES, inside.size), replace=False)
+    return tuple(float(value) for value in chosen)
+
+
 def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
     """Medians and ranges over the data set, for `model.json`; no case is named."""
+    means = np.array([[np.mean(channel) for channel in one.samples] for one in fingerprints])
     return {
         "cases": len(fingerprints),
         "spacing_mm": _range(np.array([one.spacing_mm for one in fingerprints])),
         "shape": _range(np.array([one.shape for one in fingerprints])),
-        "foreground_mean": _range(np.array([np.mean(one.samples) for one in fingerprints])),
+        "foreground_mean": _range(means[:, 0]),
+        "further_foreground_means": [_range(of_channel) for of_channel in means.T[1:]],
     }
 
 

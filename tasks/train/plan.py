@@ -56,11 +56,12 @@ def make_plan(fingerprints: Sequence[Fingerprint], classes: int, config: PlanCon
     budget = voxels_per_step(device, maps)
     patch = config.patch or fit_patch((median[0], median[1], median[2]), spacing_mm, budget // 2)
     poolings, kernels = topology(patch, spacing_mm)
+    windows = [intensity_window(fingerprints, channel) for channel in range(len(fingerprints[0].samples))]
     features = tuple(min(maps * 2**level, 320) for level in range(len(kernels)))
     return Plan(
         network=UNetConfig(
             dimensions=3,
-            in_channels=1,
+            in_channels=len(windows),
             out_channels=classes,
             features=features,
             poolings=poolings,
@@ -71,7 +72,8 @@ def make_plan(fingerprints: Sequence[Fingerprint], classes: int, config: PlanCon
         spacing_mm=spacing_mm,
         patch=patch,
         batch_size=config.batch_size or max(2, min(4, budget // prod(patch))),
-        window=intensity_window(fingerprints),
+        window=windows[0],
+        further_windows=tuple(windows[1:]),
         augment=config.augment,
     )
 
@@ -136,11 +138,11 @@ def voxels_per_step(device: torch.device, maps: int) -> int:
     return min(free // 2 // (BYTES_PER_VOXEL_AND_MAP * maps), 400_000 * 16 // maps)
 
 
-def intensity_window(fingerprints: Sequence[Fingerprint]) -> Window | None:
-    """For quantitative images (CT): percentiles, mean and deviation of the foreground over the data set; else None."""
-    if not all(one.quantitative for one in fingerprints):
+def intensity_window(fingerprints: Sequence[Fingerprint], channel: int = 0) -> Window | None:
+    """For a quantitative channel (CT): percentiles, mean and deviation of the data set's foreground; else None."""
+    if not all(one.quantitative[channel] for one in fingerprints):
         return None
-    samples = np.concatenate([np.asarray(one.samples) for one in fingerprints])
+    samples = np.concatenate([np.asarray(one.samples[channel]) for one in fingerprints])
     lower, upper = np.percentile(samples, [0.5, 99.5])
     return Window(lower=float(lower), upper=float(upper), mean=float(samples.mean()), sd=float(samples.std()))
 

@@ -24,7 +24,7 @@ from unet import Volume
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingVolume:
-    """A case on the network's grid with its reference: `.npy` files (1, X, Y, Z) float32 and (X, Y, Z) uint8.
+    """A case on the network's grid with its reference: `.npy` files (C, X, Y, Z) float32 and (X, Y, Z) uint8.
 
     `shape` is what of it is image: the rest, at the far end of each axis, is padding. `labels` holds class numbers.
     """
@@ -66,6 +66,6 @@ def prepare(
 
 
 def load_volume(volume: TrainingVolume) -> Volume:
-    """Image (1, X, Y, Z) and class numbers (X, Y, Z) of a case, read from disk where and when they are used."""
+    """Image (C, X, Y, Z) and class numbers (X, Y, Z) of a case, read from disk where and when they are used."""
     image, labels = (torch.from_numpy(np.load(path, mmap_mode="c")) for path in (volume.image, volume.labels))
     return Volume(image, labels)

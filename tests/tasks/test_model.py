@@ -63,7 +63,7 @@ def test_weights_that_do_not_belong_to_the_description_are_refused(folder):
         ("plan.spacing_mm", [1, 1, float("nan")], "spacing_mm, patch and batch_size must be above 0"),
         ("plan.batch_size", 0, "batch_size must be above 0"),
         ("plan.network.dimensions", 2, "network"),
-        ("plan.network.in_channels", 2, "network must have 3 dimensions and 1 input channel"),
+        ("plan.network.in_channels", 2, "a network of 2 input channels needs 1 further_windows, but 0 are there"),
         ("plan.augment.mirror_axes", [3], "mirror_axes must be from 0 to 2"),
         ("keep_largest.labels", [1, 3], "keep_largest.labels must be among labels"),
     ],

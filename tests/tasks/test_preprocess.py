@@ -6,7 +6,8 @@ import pytest
 from tasks.model import KeepLargest, Model, Plan, Window
 from tasks.postprocess import keep_largest, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
-from tasks.scan.records import Case, Geometry, Prediction, Source
+from tasks.scan.errors import ChannelMismatch, TooLarge
+from tasks.scan.records import Case, Geometry, Prediction, Source, join_channels
 from tasks.scan.resample import coarse_axis, resample_image, resample_labels, resampled_shape, restore_labels
 from tasks.scan.volume import read_geometry, read_labels
 from tests.phantoms import affine, box, picture, write_nifti
@@ -106,6 +107,32 @@ def plan(spacing_mm=(1.0, 1.0, 1.0)) -> Plan:
     return Plan(network=NETWORK, spacing_mm=spacing_mm, patch=(16, 16, 16), batch_size=1)
 
 
+def test_channels_share_the_box_of_all_and_are_scaled_each_by_itself(tmp_path):
+    first, second = np.zeros((2, *SHAPE), np.float32)
+    first[2:4, 3:5, 1:3], second[3:6, 4:6, 2:4] = 10, 20
+    first[2, 3, 1] = second[3, 4, 2] = 30
+    files = [write_nifti(tmp_path / f"{number}.nii.gz", voxels) for number, voxels in enumerate((first, second))]
+    image = join_channels([Source(format="nifti", files=(file,)) for file in files])
+    case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
+    network = UNetConfig(dimensions=3, in_channels=2, out_channels=3, features=(1,))
+    window = Window(lower=0, upper=20, mean=10, sd=5)
+    two = Plan(network=network, spacing_mm=(1, 1, 1), patch=(4, 4, 4), batch_size=1, further_windows=(window,))
+    prepared = preprocess_case(case, two, tmp_path)
+    voxels = np.load(prepared.voxels)
+    assert (prepared.crop_start, prepared.crop_shape, voxels.shape) == ((2, 3, 1), (4, 3, 3), (2, 4, 3, 3))
+    assert voxels[0, 0, 0, 0] == pytest.approx(17.5 / 43.75**0.5)
+    assert voxels[0, 3, 2, 2] == 0
+    assert voxels[1, :, 1, 1].tolist() == [-2, 2, 2, 2]
+
+
+def test_a_case_of_other_channels_than_the_model_is_refused_before_it_is_read(tmp_path):
+    gone = Source(format="nifti", files=(tmp_path / "gone.nii",))
+    geometry = Geometry(shape=SHAPE, affine=((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)))
+    case = Case(name="C1", image=join_channels([gone, gone]), geometry=geometry)
+    with pytest.raises(ChannelMismatch, match="a case of 2 channels; needed: 1 channel, as the model was trained on"):
+        preprocess_case(case, plan(), tmp_path)
+
+
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SAL"])
 @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (1, 2, 1)])
 def test_there_and_back_every_voxel_is_where_it_was(tmp_path, axes, spacing_mm):
@@ -148,3 +175,11 @@ def test_flags_and_the_grid_that_was_read_go_on_with_the_case(tmp_path):
         "intensity far from the training data",
     ]
     assert prepared.case.geometry == read_geometry(source, "a")
+
+
+def test_a_spacing_that_makes_a_giant_of_a_small_scan_is_refused_with_the_number(tmp_path):
+    file = write_nifti(tmp_path / "a.nii.gz", picture(box(SHAPE, (2, 3, 1), (7, 5, 8))) + 1, affine((100, 100, 100)))
+    source = Source(format="nifti", files=(file,))
+    case = Case(name="a", image=source, geometry=read_geometry(source, "a"))
+    with pytest.raises(TooLarge, match="would have 1000 × 1400 × 900 = 1.26e.09 voxels; its own are 100 × 100 × 100"):
+        preprocess_case(case, plan(), tmp_path)

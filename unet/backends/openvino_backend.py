@@ -6,13 +6,13 @@ makers. All sides are dynamic: one compilation of about 0.1 s serves every shape
 
 from __future__ import annotations
 
-import openvino
 import torch
 from torch import Tensor
 
 from unet.backends import Network
 from unet.backends.folding import folded, split_image, with_split_image
 from unet.backends.openvino_graph import graph_of
+from unet.backends.silent_openvino import openvino
 from unet.model import UNet, pad_to_multiple
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
-from openvino import opset13 as ops
 from torch import Tensor, fx, nn
 
+from unet.backends.silent_openvino import openvino, ops
 from unet.model import UNet
 
 Output = Any

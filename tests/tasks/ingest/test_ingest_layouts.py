@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.ingest import Found, discover, ingest_case
-from tasks.scan.errors import ChannelMismatch, UnknownSetting, UnreadableImage, UnsupportedImage
+from tasks.scan.errors import UnknownSetting, UnreadableImage, UnsupportedImage
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
 
 REAL = Path(__file__).parents[3] / "../shared/data/hippocampus"
@@ -146,16 +146,6 @@ def test_an_nnunet_folder_has_a_case_for_each_channel_0000(tmp_path: Path):
     assert [(case.name, case.reference is not None) for case in cases] == [("a", True), ("b", False), ("c", False)]
     assert ingest_case(cases[0]).geometry.shape == SHAPE
     assert set_aside == []
-
-
-@pytest.mark.parametrize(
-    ("files", "channels"),
-    [(("a_0000.nii.gz", "a_0001.nii.gz"), "0000, 0001"), (("a_0001.nii.gz",), "0001")],
-)
-def test_an_nnunet_case_of_other_channels_is_one_case_and_refused(tmp_path: Path, files, channels):
-    (case,), _ = discover(nnunet(tmp_path, *(f"imagesTr/{file}" for file in files)), None)
-    with pytest.raises(ChannelMismatch, match=f"case 'a': the channels {channels}; needed: one channel, 0000"):
-        ingest_case(case)
 
 
 def bids(folder: Path, *files: str) -> Path:

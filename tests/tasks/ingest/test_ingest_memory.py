@@ -9,10 +9,12 @@ import pytest
 from tasks.ingest import IngestConfig, Intake, find_cases
 from tasks.ingest.ingest import memory_of
 from tasks.pool import PoolConfig, open_pool
+from tests.enhanced import write_segmentation
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
 
 SHAPE = (4, 5, 6)
-VOXELS = picture(box(SHAPE, (1, 1, 1), (3, 3, 3)))
+LABELS = box(SHAPE, (1, 1, 1), (3, 3, 3))
+VOXELS = picture(LABELS)
 AT_ONCE = IngestConfig(settle_seconds=0)
 
 
@@ -115,3 +117,17 @@ def test_a_file_name_that_is_no_unicode_costs_nothing(cohort, pool):
     (cohort / "a.nii.gz").rename(cohort / os.fsdecode(b"\xff.nii.gz"))
     assert cases(look(cohort, pool)) == cases(look(cohort, pool))
     assert all(outcome.value for outcome in look(cohort, pool).cases)
+
+
+def test_what_a_segmentation_was_made_on_is_told_by_the_pool_and_remembered(cohort, pool):
+    references = cohort.parent / "references"
+    references.mkdir()
+    segmentation = write_segmentation(references / "x.dcm", sorted((cohort / "b").iterdir(), reverse=True), {1: LABELS})
+    for _ in range(2):
+        intake = find_cases(cohort, references, None, AT_ONCE, pool, cohort.parent / "state")
+        assert {one.name: one.case.reference and one.case.reference.files for one in intake.cases} == {
+            "a": None,
+            "b": (segmentation,),
+        }
+        for file in (segmentation, *(cohort / "b").iterdir()):
+            spoil_keeping_stamps(file)

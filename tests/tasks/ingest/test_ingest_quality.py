@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
+from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags, plausibility_flags
 from tasks.scan.records import Source
 from tests.phantoms import affine, box, edit_dicom, picture, write_dicom_series, write_nifti
 
@@ -71,3 +71,20 @@ def test_a_modality_that_is_not_the_models_is_flagged(tmp_path, modality, quanti
 def test_a_format_without_a_modality_is_not_judged(tmp_path):
     file = write_nifti(tmp_path / "a.nii.gz", picture(box((4, 4, 4), (1, 1, 1), (3, 3, 3))))
     assert modality_flags(Source(format="nifti", files=(file,)), "a", quantitative=True) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "flag"),
+    [
+        ((64, 64, 64), (25, 25, 25), "implausible spacing: voxels of 25x25x25 mm; are the header's lengths in mm?"),
+        ((64, 64, 64), (0.01, 1, 1), "implausible spacing: voxels of 0.01x1x1 mm; are the header's lengths in mm?"),
+        (
+            (512, 512, 900),
+            (1, 1, 3),
+            "implausible field of view: 512x512x2700 mm, voxels of 1x1x3 mm; are the header's lengths in mm?",
+        ),
+        ((512, 512, 400), (0.075, 0.075, 5), None),
+    ],
+)
+def test_lengths_that_no_scanner_of_people_makes_are_flagged(shape, spacing_mm, flag):
+    assert plausibility_flags(shape, spacing_mm) == ([flag] if flag else [])

@@ -26,14 +26,14 @@ def test_the_decathlon_names_labels_by_value(tmp_path):
     content = {"labels": {"0": "background", "2": "body", "1": "head"}, "modality": {"0": "MRI"}}
     dataset = described(tmp_path, "dataset.json", content)
     assert dataset.labels == {1: "head", 2: "body"}
-    assert not dataset.quantitative
+    assert dataset.modalities == ("MRI",)
 
 
 def test_nnunet_names_values_by_label(tmp_path):
     content = {"labels": {"background": 0, "liver": 1}, "channel_names": {"0": "CT"}}
     dataset = described(tmp_path, "dataset.json", content)
     assert dataset.labels == {1: "liver"}
-    assert dataset.quantitative
+    assert dataset.modalities == ("CT",)
 
 
 def test_labels_stand_beside_a_manifest(tmp_path):

@@ -18,9 +18,9 @@ def fingerprint(spacing_mm=(1.0, 1.0, 1.0), shape=(64, 64, 64), samples=(1.0, 2.
         case=case,
         spacing_mm=spacing_mm,
         shape=shape,
-        samples=samples,
+        samples=(samples,),
         labels=(1,),
-        quantitative=quantitative,
+        quantitative=(quantitative,),
     )
 
 
