@@ -113,6 +113,7 @@ def _add_run(commands: Commands) -> None:
         metavar="OUT",
         help="folder for masks, tables and page; those of an earlier run in it are overwritten",
     )
+    run.add_argument("--until", metavar="HH:MM", help="begin no case that would not be done by then; carry it over")
     run.add_argument(
         "--retry", action="store_true", default=None, help="try what was quarantined again, changed or not"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect import State, flow
 
+from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
@@ -31,21 +32,21 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
 
 
 def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
-    """What became of each of `cases`: stage after stage, a shard at a time."""
+    """What became of each of `cases`: stage after stage, a shard at a time, while there is time."""
     outcomes: list[Outcome[Scores]] = []
-    for shard in shards(cases, night.settings.shard):
+    for shard in shards(cases, night):
         prepared = preprocess(shard, night.model, night.work, night.pool)
         predicted = infer(prepared, night.model, night.weights, night.settings.inference, night.work)
         segmented = postprocess(predicted, night.model, night.masks, night.pool)
         scored = evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
         outcomes += note(scored, night.ledger, night.pool)
-    return outcomes
+    return with_carried_over(cases, outcomes, night.settings.until)
 
 
 def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Outcome[Scores]]:
     """What became of each of `cases`, whose masks are those of an earlier night."""
     outcomes: list[Outcome[Scores]] = []
-    for shard in shards(cases, night.settings.shard):
+    for shard in batches(cases, night.settings.shard):
         scored = evaluate(shard, night.model.labels, night.settings.evaluation, night.pool)
         outcomes += note(scored, night.ledger, night.pool)
     return outcomes

@@ -3,6 +3,17 @@
 from tasks.ledger.keys import STAGES, Recipes, describe_recipes
 from tasks.ledger.note import note
 from tasks.ledger.recall import Ledger, Tonight, recall
-from tasks.ledger.table import LEDGER, check_ledger
+from tasks.ledger.table import LEDGER, check_ledger, read_expected
 
-__all__ = ["LEDGER", "STAGES", "Ledger", "Recipes", "Tonight", "check_ledger", "describe_recipes", "note", "recall"]
+__all__ = [
+    "LEDGER",
+    "STAGES",
+    "Ledger",
+    "Recipes",
+    "Tonight",
+    "check_ledger",
+    "describe_recipes",
+    "note",
+    "read_expected",
+    "recall",
+]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 from prefect import get_run_logger, task
 
 from tasks.ledger.keys import STAGES, Recipes, chain, differences
 from tasks.ledger.look import Now, look_at_cases
-from tasks.ledger.table import Entry, read_entries, read_recipes, write_night
+from tasks.ledger.table import Entry, read_entries, read_recipes, read_waiting, write_night
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 
 V = TypeVar("V")
@@ -80,9 +82,40 @@ def look_up(cases: Sequence[Outcome[Case]], ledger: Ledger, pool: str) -> Tonigh
             tonight.segmented.append(_segmented(outcome, case, entry, now[case.name], ledger.masks))
         else:
             tonight.settled.append(_settled(outcome, case, entry, now[case.name], ledger.masks))
+    waiting = read_waiting(ledger.path)
+    seconds = _expect_seconds(tonight.due, entries)
+    tonight.due.sort(key=lambda case: (case.name not in waiting, -seconds[case.name]))
     renewed = [_renewed(entry, now[name]) for name, entry in entries.items()]
-    write_night(ledger.path, pending, [one for one in renewed if one != entries[one.name]])
+    write_night(
+        ledger.path,
+        pending,
+        seconds if _has_times(entries) else {},
+        [one for one in renewed if one != entries[one.name]],
+    )
     return tonight
+
+
+def _has_times(entries: Mapping[str, Entry]) -> bool:
+    return any(entry.result.scores for entry in entries.values())
+
+
+def _expect_seconds(due: Sequence[Outcome[Case]], entries: Mapping[str, Entry]) -> dict[str, float]:
+    """Processor seconds that each of `due` will take: what it took, else what others took a voxel, times its voxels.
+
+    Without any history they are voxels: good for an order, no times.
+    """
+    took = {name: sum(cost.seconds for cost in entry.result.costs) for name, entry in entries.items()}
+    sizes = {
+        name: prod(entry.result.scores.segmentation.case.geometry.shape)
+        for name, entry in entries.items()
+        if entry.result.scores
+    }
+    pace = median(took[name] / size for name, size in sizes.items()) if sizes else 1.0
+    return {
+        case.name: took[case.name] if case.name in sizes else pace * prod(case.value.geometry.shape)
+        for case in due
+        if case.value
+    }
 
 
 def _first_to_do(

@@ -25,7 +25,8 @@ APPLICATION = 0x5EC0401E
 """Marks the file as a ledger of this program."""
 _SCHEMA = """
 CREATE TABLE recipes (sha256 TEXT PRIMARY KEY, ingredients TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE seen (name TEXT PRIMARY KEY, input TEXT, reference TEXT, reference_sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE seen (name TEXT PRIMARY KEY, input TEXT, reference TEXT, reference_sha256 TEXT NOT NULL, seconds REAL)
+  WITHOUT ROWID;
 CREATE TABLE cases (name TEXT PRIMARY KEY, made TEXT NOT NULL, input TEXT, reference TEXT,
   reference_sha256 TEXT NOT NULL, mask TEXT,
   input_sha256 TEXT NOT NULL, content TEXT NOT NULL, result TEXT NOT NULL) WITHOUT ROWID;
@@ -132,17 +133,23 @@ def write_entries(path: Path, entries: Sequence[Entry], recipes: Mapping[str, Ma
     with _opened(path) as ledger:
         ledger.executemany("INSERT OR IGNORE INTO recipes VALUES (?, ?)", written)
         ledger.executemany(f"INSERT OR REPLACE INTO cases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        ledger.executemany("DELETE FROM stages WHERE name = ?", [(row[0],) for row in rows])
+        for table in ("stages", "seen"):
+            ledger.executemany(f"DELETE FROM {table} WHERE name = ?", [(row[0],) for row in rows])
         ledger.executemany("INSERT INTO stages VALUES (?, ?, ?, ?)", stages)
 
 
-def write_night(path: Path, pending: Mapping[str, Seen], looked_at: Sequence[Entry]) -> None:
-    """Note what was seen of the cases that are to be done tonight, and the renewed stamps of `looked_at`."""
-    rows = [(_in_utf8(name), one.input, one.reference, one.reference_sha256) for name, one in pending.items()]
+def write_night(
+    path: Path, pending: Mapping[str, Seen], seconds: Mapping[str, float], looked_at: Sequence[Entry]
+) -> None:
+    """Note what was seen of the cases that are to be done tonight, what they will take, and renewed stamps."""
+    rows = [
+        (_in_utf8(name), one.input, one.reference, one.reference_sha256, seconds.get(name))
+        for name, one in pending.items()
+    ]
     stamps = [(one.seen.input, one.seen.reference, one.mask, one.input_sha256, _in_utf8(one.name)) for one in looked_at]
     with _opened(path) as ledger:
         ledger.execute("DELETE FROM seen")
-        ledger.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", rows)
+        ledger.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", rows)
         ledger.executemany(
             "UPDATE cases SET input = ?, reference = ?, mask = ?, input_sha256 = ? WHERE name = ?", stamps
         )
@@ -159,6 +166,20 @@ def read_seen(path: Path, names: Iterable[str]) -> dict[str, Seen]:
             if found:
                 seen[name] = Seen(input=found[0], reference=found[1], reference_sha256=found[2])
     return seen
+
+
+def read_waiting(path: Path) -> set[str]:
+    """The names of the cases that the run before was to do and did not."""
+    if not path.exists():
+        return set()
+    with _opened(path) as ledger:
+        return {name for (name,) in ledger.execute("SELECT name FROM seen")}
+
+
+def read_expected(path: Path) -> dict[str, float]:
+    """Processor seconds that each case that is to be done tonight will take, of those of which that is known."""
+    with _opened(path) as ledger:
+        return dict(ledger.execute("SELECT name, seconds FROM seen WHERE seconds IS NOT NULL"))
 
 
 def read_recipes(path: Path) -> dict[str, dict[str, str]]:

@@ -22,7 +22,7 @@ from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome, Scores
 
 LISTED = 50
-STATUSES = ("segmented", "unchanged", "quarantined", "failed")
+STATUSES = ("segmented", "unchanged", "quarantined", "failed", "carried_over")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,10 +196,10 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why a case stopped. `quarantined`: the input is at fault. `failed`: this program is."""
+    """Why a case stopped. `quarantined`: the input is at fault. `failed`: this program is. `carried_over`: no time."""
 
     stage: str
-    status: Literal["quarantined", "failed"]
+    status: Literal["quarantined", "failed", "carried_over"]
     reason: str
     message: str
     remedy: str

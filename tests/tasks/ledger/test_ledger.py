@@ -289,3 +289,28 @@ def test_an_empty_file_is_a_ledger_that_a_kill_did_not_let_begin(home):
     file.write_bytes(b"")
     table.check_ledger(file)
     assert set(look(home)[0].why.values()) == {"new"}
+
+
+def test_longest_come_first_by_what_they_took_or_by_what_others_of_their_size_did(home):
+    write_nifti(home.path("in/large.nii.gz"), picture(np.tile(LABELS, (4, 1, 1)), 6))
+    write_nifti(home.path("in/small.nii.gz"), picture(LABELS[:4, :4, :4], 7))
+    write_nifti(home.path("in/middle.nii.gz"), picture(np.tile(LABELS, (2, 1, 1)), 8))
+    tonight, ledger = look(home)
+    assert [case.name for case in tonight.due] == ["large", "middle", "small"]
+    seconds = table.read_expected(ledger.path)
+    assert seconds["large"] == pytest.approx(2 * seconds["middle"])
+
+
+def test_what_a_night_did_not_come_to_is_first_in_the_next(home):
+    write_nifti(home.path("in/small.nii.gz"), picture(LABELS[:4, :4, :4], 7))
+    look(home)
+    write_nifti(home.path("in/large.nii.gz"), picture(np.tile(LABELS, (4, 1, 1)), 6))
+    assert [case.name for case in night(home)[0].due] == ["small", "large"]
+    assert table.read_waiting(home.path("out/ledger.sqlite")) == set()
+
+
+def test_without_history_no_time_is_claimed(home):
+    home.path("out/ledger.sqlite").unlink()
+    tonight, ledger = look(home)
+    assert len(tonight.due) == 4
+    assert table.read_expected(ledger.path) == {}
