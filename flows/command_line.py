@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 from tasks.scan.errors import PipelineError
 
-EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined or failed (the report
-is written); 2 the run itself could not start, nothing was touched"""
+EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over (the
+report is written); 2 the run itself could not start, nothing was touched"""
 TRAINING_EXIT_CODES = """exit codes: 0 the model is written, and no case needs attention; 1 some case could not be
 learnt from or segmented (validation/report.html); 2 the training could not start, or its loss was no number any more"""
 

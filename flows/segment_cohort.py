@@ -28,7 +28,9 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
         tonight = recall(intake.cases, night.ledger, night.pool)
         begin(night)
         outcomes = [*tonight.settled, *score_again(tonight.segmented, night), *segment(tonight.due, night)]
-        return verdict(report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output))
+        return verdict(
+            report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output, night.pool)
+        )
 
 
 def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:

@@ -44,6 +44,6 @@ def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSetti
         outcomes = refused(volumes, splits)
         for member, split in enumerate(splits):
             outcomes += segment(select(intake.cases, split.held_out), seen_by(night, member))
-        written = report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output)
+        written = report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output, night.pool)
         put_away(training)
         return verdict(written)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tasks.scan.files import hash_files
 from tasks.scan.records import Outcome, Prediction, Segmentation
 from tasks.scan.resample import restore_labels
 from tasks.scan.volume import write_mask
+from tasks.signs import boundary_entropy, expected_dice, read_signs, sign_flags
 
 Labels = NDArray[np.unsignedinteger[Any]]
 
@@ -33,13 +35,23 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     whole = uncrop(values, prepared.crop_start, prepared.canonical_shape)
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
+    volumes_ml = {value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels}
+    doubts = {
+        "boundary_entropy": boundary_entropy(logits),
+        "dice_expected": expected_dice(logits),
+        "agreement": prediction.agreement,
+    }
+    signs = read_signs(whole, model.labels, {name: by_value(known, model) for name, known in doubts.items()})
+    flags = sign_flags(signs, volumes_ml, model.labels, model.fingerprint)
     segmentation = Segmentation(
-        case=case,
+        case=replace(case, warnings=(*case.warnings, *flags)),
         mask=path,
         mask_sha256=hash_files([path]),
         input_sha256=prepared.input_sha256,
         content_sha256=prepared.content_sha256,
-        volumes_ml={value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels},
+        volumes_ml=volumes_ml,
+        signs=signs,
+        intensity=prepared.intensity,
     )
     prediction.logits.unlink()
     return segmentation
@@ -68,6 +80,11 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest connected component (26 neighbours) of `mask` (X, Y, Z)."""
     found: NDArray[np.bool_] = cc3d.largest_k(mask, k=1, connectivity=26).astype(bool)
     return found
+
+
+def by_value(of_class: Mapping[int, float], model: Model) -> dict[int, float]:
+    """What is known by class number, from 1, by the model's label values instead."""
+    return {value: of_class[number] for number, value in enumerate(sorted(model.labels), start=1) if number in of_class}
 
 
 def model_values(classes: Labels, model: Model) -> Labels:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prefect import task
 
 from tasks.attempt import logged
-from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags
+from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percentiles, modality_flags
 from tasks.ingest.size import check_resampled_size
 from tasks.model import Model, Plan, Window
 from tasks.pool import map_cases
@@ -58,6 +58,7 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
         resampled_shape=new_shape,
         input_sha256=hash_files(case.image.files),
         content_sha256=hash_content(voxels, geometry, case.image, case.name),
+        intensity=intensity_percentiles(crop(voxels[0], start, shape)),
     )
 
 

@@ -14,7 +14,7 @@ from tasks.evaluate.metrics import Measures, measure
 from tasks.pool import map_cases
 from tasks.scan.errors import UnknownLabel, UnknownSetting
 from tasks.scan.geometry import canonical_spacing_mm
-from tasks.scan.records import FORBID_UNKNOWN, Outcome, Score, Scores, Segmentation, Source
+from tasks.scan.records import FORBID_UNKNOWN, Outcome, Score, Scores, Segmentation, Signs, Source
 from tasks.scan.volume import read_labels
 
 
@@ -66,7 +66,10 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
     tolerances_mm = config.tolerances_mm(labels)
     measured = measure(reference, prediction, canonical_spacing_mm(case.geometry), tolerances_mm)
     scores = tuple(
-        score_label((value, name), measured[value], tolerances_mm[value], case.geometry.voxel_ml)
+        with_signs(
+            score_label((value, name), measured[value], tolerances_mm[value], case.geometry.voxel_ml),
+            segmentation.signs.get(value),
+        )
         for value, name in sorted(labels.items())
     )
     return Scores(segmentation=segmentation, scores=scores)
@@ -117,25 +120,42 @@ def score_label(label: tuple[int, str], measures: Measures, tolerance_mm: float,
     )
 
 
+def with_signs(score: Score, signs: Signs | None) -> Score:
+    """`score` with what the segmentation says by itself, where that was looked at."""
+    if signs is None:
+        return score
+    return replace(
+        score,
+        components_prediction=signs.components,
+        border_voxels=signs.border_voxels,
+        boundary_entropy=signs.boundary_entropy,
+        dice_expected=signs.dice_expected,
+        agreement=signs.agreement,
+    )
+
+
 def unscored(segmentation: Segmentation, labels: Mapping[int, str], config: EvaluationConfig, status: str) -> Scores:
     """Rows that say why there are no numbers; the volume found is known all the same."""
     tolerances_mm = config.tolerances_mm(labels)
     scores = tuple(
-        Score(
-            label=value,
-            name=name,
-            status=status,
-            dice=math.nan,
-            jaccard=math.nan,
-            hd95_mm=math.nan,
-            assd_mm=math.nan,
-            nsd=math.nan,
-            nsd_tolerance_mm=tolerances_mm[value],
-            volume_reference_ml=math.nan,
-            volume_prediction_ml=segmentation.volumes_ml.get(value, 0.0),
-            volume_error=math.nan,
-            components_reference=math.nan,
-            components_prediction=math.nan,
+        with_signs(
+            Score(
+                label=value,
+                name=name,
+                status=status,
+                dice=math.nan,
+                jaccard=math.nan,
+                hd95_mm=math.nan,
+                assd_mm=math.nan,
+                nsd=math.nan,
+                nsd_tolerance_mm=tolerances_mm[value],
+                volume_reference_ml=math.nan,
+                volume_prediction_ml=segmentation.volumes_ml.get(value, 0.0),
+                volume_error=math.nan,
+                components_reference=math.nan,
+                components_prediction=math.nan,
+            ),
+            segmentation.signs.get(value),
         )
         for value, name in sorted(labels.items())
     )

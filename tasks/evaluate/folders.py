@@ -13,6 +13,7 @@ from tasks.scan.errors import NoPrediction
 from tasks.scan.files import hash_files
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 from tasks.scan.volume import read_header, read_label_values, read_labels
+from tasks.signs import read_signs
 
 
 def compare_folders(
@@ -44,6 +45,7 @@ def read_prediction(found: Found, alone: frozenset[str]) -> Segmentation:
         values |= read_label_values(found.reference, found.name)
     checksum = hash_files(found.image.files)
     return Segmentation(
+        signs=read_signs(labels, values - {0}, {}),
         case=Case(name=found.name, image=found.image, geometry=grid, reference=found.reference),
         mask=found.image.files[0],
         mask_sha256=checksum,

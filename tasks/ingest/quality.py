@@ -73,6 +73,12 @@ def grid_flags(shape: Shape, spacing_mm: Spacing, fingerprint: Mapping[str, Any]
     return flags
 
 
+def intensity_percentiles(cropped: NDArray[np.float32]) -> tuple[float, float, float]:
+    """The 0.5th, 50th and 99.5th percentile of `cropped` (X, Y, Z)."""
+    low, middle, high = (float(value) for value in np.percentile(cropped, (0.5, 50, 99.5)))
+    return low, middle, high
+
+
 def intensity_flags(cropped: NDArray[np.float32], fingerprint: Mapping[str, Any], channel: int = 0) -> list[str]:
     """Whether the intensities of a channel leave out those that the labelled tissue had in training.
 

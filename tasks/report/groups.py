@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from tasks.ingest import Found
 from tasks.report.summary import SUMMARY_COLUMNS, summary_frame
-from tasks.report.tables import as_csv, metrics_frame
+from tasks.report.tables import as_csv, case_of, metrics_frame
 from tasks.scan.errors import UnreadableTable
 from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome, Scores
 
+GROUPS = "summary_groups.csv"
 GROUPS_COLUMNS = ("column", "value", *SUMMARY_COLUMNS)
+MOST_VALUES = 50
+"""A column with more values than this tells cases apart, it does not group them."""
 
 
 def write_groups(
@@ -21,6 +25,36 @@ def write_groups(
 ) -> None:
     """Write the summary of each group of cases to `path`; `groups` as `read_groups` returns them."""
     write_whole(path, as_csv(groups_frame(metrics_frame(outcomes, labels), labels, groups)))
+
+
+def write_own_groups(outcomes: Sequence[Outcome[Scores]], labels: Mapping[int, str], output: Path) -> pd.DataFrame:
+    """The summary by group of `own_groups`, written to `summary_groups.csv` in `output`; no file without a group."""
+    groups = own_groups(outcomes)
+    table = groups_frame(metrics_frame(outcomes, labels), labels, groups)
+    if table.empty:
+        (output / GROUPS).unlink(missing_ok=True)
+    else:
+        write_whole(output / GROUPS, as_csv(table))
+    return table
+
+
+def own_groups(outcomes: Sequence[Outcome[Scores]]) -> pd.DataFrame:
+    """What manifest or layout say of the cases (site, scanner …), by case; also of those that could not be read.
+
+    Left out are columns in which no two cases share a value, or which have more than `MOST_VALUES` of them (subjects).
+    """
+    table = pd.DataFrame(
+        [_groups_of(outcome) for outcome in outcomes], index=[outcome.name for outcome in outcomes], dtype=str
+    ).fillna("")
+    counts = {column: table[column][table[column] != ""].value_counts() for column in table}
+    kept = [column for column, count in counts.items() if 0 < len(count) <= MOST_VALUES and count.iloc[0] > 1]
+    return table[kept]
+
+
+def _groups_of(outcome: Outcome[Scores]) -> dict[str, str]:
+    if case := case_of(outcome):
+        return case.groups
+    return outcome.found.groups if isinstance(outcome.found, Found) else {}
 
 
 def read_groups(path: Path) -> pd.DataFrame:

@@ -1,39 +1,65 @@
-"""The page for people: what ran, what failed and how to mend it, how good the rest is, and how it looks."""
+"""The page for people: what ran, what failed and how to mend it, how good the rest is, and how every case looks."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from tasks.ingest import SetAside
-from tasks.report.pictures import OUTLINES, draw_planes
+from tasks.report.charts import bland_altman, dice_strips, volume_strips
+from tasks.report.pictures import OUTLINES, PLANES, Picture
 from tasks.report.summary import summary_frame
 from tasks.report.tables import case_of, case_problem, case_status, metrics_frame, scores_of
-from tasks.scan.errors import CaseError
+from tasks.report.trends import STATUSES, drifts, night_counts, trend_lines
 from tasks.scan.files import write_whole
-from tasks.scan.records import Outcome, Scores
+from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
 LISTED = 50
-STATUSES = ("segmented", "unchanged", "quarantined", "failed", "carried_over")
+POINTS = 4000
+"""Cases times labels that the page shows one by one; the tables beside it hold all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A case to look at: why it was chosen, and its pictures by plane, or the reason why there are none."""
+class Beside:
+    """What the page shows beside the cases: files that are none, pictures by case, the nights before, groups."""
 
-    title: str
-    scores: Scores
+    set_aside: Sequence[SetAside] = ()
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    nights: pd.DataFrame | None = None
+    groups: pd.DataFrame | None = None
+    """The summary by site, scanner …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One case as the page shows it; `number` is its anchor. Means and sums are NaN where nothing is defined."""
+
+    number: int
+    name: str
+    status: str
+    case: Case | None
+    problem: Problem | None
+    segmented: bool
+    scores: Sequence[Score]
     mean_dice: float
-    pictures: Mapping[str, str]
-    problem: str
+    lowest: Score | None
+    volume_ml: float
+    reference_ml: float
+    lost: bool
+    """Whether a structure was missed, or found where there is none."""
+    seconds: float
+    flags: Sequence[str]
+    picture: Picture
 
 
 def write_page(
@@ -41,96 +67,114 @@ def write_page(
     labels: Mapping[int, str],
     run: Mapping[str, Any],
     output: Path,
-    set_aside: Sequence[SetAside] = (),
+    beside: Beside = Beside(),
 ) -> None:
-    """Write `report.html` and the folder `pictures` beside it, which holds what this page shows and nothing else.
+    """Write `report.html` into `output`.
 
     `labels` names the foreground labels by value. `run` says what ran: every entry that is not None is shown, in its
-    order, under its key; an entry may be a mapping (versions, settings), which is folded away. Of the files in
-    `set_aside`, which are no case, the first `LISTED` are named with the reason.
+    order, under its key; an entry may be a mapping (versions, settings), which is folded away. Of the files that are no
+    case the first `LISTED` are named with the reason, from the cohort downwards.
     """
     output.mkdir(parents=True, exist_ok=True)
     ordered = sorted(outcomes, key=lambda outcome: outcome.name)
-    folder = output / "pictures"
-    examples = [draw_example(title, scores, folder) for title, scores in choose_examples(ordered)]
     metrics = metrics_frame(ordered, labels)
-    page = _template().render(
+    shown = shown_labels(metrics, labels)
+    rows = [_row(number, outcome, shown, beside.pictures) for number, outcome in enumerate(ordered)]
+    environment = _environment()
+    script, _, _ = PackageLoader("tasks.report", ".").get_source(environment, "report.js.j2")
+    page = environment.get_template("report.html.j2").render(
         facts={key: entry for key, entry in run.items() if entry is not None and not isinstance(entry, Mapping)},
         lists={key: flatten(entry) for key, entry in run.items() if isinstance(entry, Mapping)},
-        set_aside=set_aside[:LISTED],
-        not_listed=max(0, len(set_aside) - LISTED),
-        outcomes=ordered,
+        set_aside=[(_below(item.path, run), item.reason) for item in beside.set_aside[:LISTED]],
+        not_listed=max(0, len(beside.set_aside) - LISTED),
+        rows=rows,
+        number={row.name: row.number for row in rows},
         labels=dict(sorted(labels.items())),
-        counts=Counter(case_status(outcome) for outcome in ordered),
+        shown=shown,
+        counts=Counter(row.status for row in rows),
         statuses=STATUSES,
-        troubled=[outcome for outcome in ordered if case_problem(outcome)],
+        troubled=[row for row in rows if row.problem],
         summary=summary_frame(metrics, labels).to_dict("records"),
-        strips={label: rows.to_dict("records") for label, rows in metrics.dropna(subset="dice").groupby("label")},
-        ticks=dice_ticks(metrics["dice"]),
-        examples=examples,
+        dice=dice_strips(metrics, shown),
+        volumes=[] if metrics["dice"].notna().any() else volume_strips(metrics, shown),
+        agreement=bland_altman(metrics, shown),
+        **_trends(beside.nights, shown),
+        groups=[] if beside.groups is None else beside.groups[beside.groups["label"].isin(shown)].to_dict("records"),
+        examples=[(title, rows[index]) for title, index in choose_examples(rows)],
         outlines=OUTLINES,
+        planes=tuple(PLANES),
+        script=Markup(script),
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     write_whole(output / "report.html", page.encode("utf-8", "backslashreplace"))
-    shown = {Path(picture).name for example in examples for picture in example.pictures.values()}
-    for former in folder.glob("*.png"):
-        if former.name not in shown:
-            former.unlink()
 
 
-def choose_examples(outcomes: Sequence[Outcome[Scores]]) -> list[tuple[str, Scores]]:
+def shown_labels(metrics: pd.DataFrame, labels: Mapping[int, str]) -> dict[int, str]:
+    """The labels that are shown case by case: all, or those with the lowest mean Dice where they are too many."""
+    most = max(1, POINTS // max(1, metrics["case"].nunique()))
+    means = metrics.groupby("label")["dice"].mean()
+    worst_first = sorted(labels, key=lambda label: (means.get(label, math.nan) if len(means) else 0.0, label))
+    return {label: labels[label] for label in sorted(worst_first[:most])}
+
+
+def choose_examples(rows: Sequence[Row]) -> list[tuple[str, int]]:
     """The three worst cases and the median one by mean Dice; by volume the extremes and the median without any Dice."""
-    by_name = sorted(outcomes, key=lambda outcome: outcome.name)
-    segmented = [outcome.value for outcome in by_name if outcome.value]
-    compared = sorted((scores for scores in segmented if not math.isnan(mean_dice(scores))), key=mean_dice)
+    compared = sorted((row for row in rows if not math.isnan(row.mean_dice)), key=lambda row: row.mean_dice)
     if compared:
         median = (len(compared) - 1) // 2
         return _pick(compared, ((0, "worst"), (1, "second worst"), (2, "third worst"), (median, "median")))
-    by_volume = sorted(segmented, key=lambda scores: sum(scores.segmentation.volumes_ml.values()))
+    by_volume = sorted((row for row in rows if row.segmented), key=lambda row: row.volume_ml)
     last, median = len(by_volume) - 1, (len(by_volume) - 1) // 2
     return _pick(by_volume, ((0, "smallest volume"), (median, "median volume"), (last, "largest volume")))
 
 
-def _pick(ordered: Sequence[Scores], places: Sequence[tuple[int, str]]) -> list[tuple[str, Scores]]:
+def _pick(ordered: Sequence[Row], places: Sequence[tuple[int, str]]) -> list[tuple[str, int]]:
     # A case may hold several places: of three cases the second worst is the median too.
     titles: dict[int, list[str]] = {}
     for place, title in places:
         if 0 <= place < len(ordered):
             titles.setdefault(place, []).append(title)
-    return [(" and ".join(titles[place]), ordered[place]) for place in sorted(titles)]
+    return [(" and ".join(titles[place]), ordered[place].number) for place in sorted(titles)]
 
 
-def mean_dice(scores: Scores) -> float:
-    """The mean Dice over the labels where it is defined; NaN where it is defined for none."""
-    defined = [score.dice for score in scores.scores if not math.isnan(score.dice)]
-    return sum(defined) / len(defined) if defined else math.nan
+def _row(number: int, outcome: Outcome[Scores], shown: Mapping[int, str], pictures: Mapping[str, Picture]) -> Row:
+    own = outcome.value.scores if outcome.value else ()
+    defined = [score for score in own if not math.isnan(score.dice)]
+    case = case_of(outcome)
+    return Row(
+        number=number,
+        name=outcome.name,
+        status=case_status(outcome),
+        case=case,
+        problem=case_problem(outcome),
+        segmented=outcome.value is not None,
+        scores=scores_of(outcome, shown),
+        mean_dice=sum(score.dice for score in defined) / len(defined) if defined else math.nan,
+        lowest=min(defined, key=lambda score: score.dice) if defined else None,
+        volume_ml=sum(outcome.value.segmentation.volumes_ml.values()) if outcome.value else math.nan,
+        reference_ml=sum(score.volume_reference_ml for score in own) if own else math.nan,
+        lost=any(score.status in ("missed", "false_positive") for score in own),
+        seconds=sum(cost.seconds for cost in outcome.costs),
+        flags=case.warnings if case else (),
+        picture=pictures.get(outcome.name, Picture(problem="none was drawn")),
+    )
 
 
-def draw_example(title: str, scores: Scores, folder: Path) -> Example:
-    """The example with its pictures drawn into `folder`, or with the reason why they could not be drawn."""
-    pictures: dict[str, str] = {}
-    problem = ""
-    try:
-        pictures = {plane: f"{folder.name}/{path.name}" for plane, path in draw_planes(scores, folder).items()}
-    except (CaseError, OSError, MemoryError) as error:
-        problem = str(error) or type(error).__name__
-    return Example(title=title, scores=scores, mean_dice=mean_dice(scores), pictures=pictures, problem=problem)
+def _trends(nights: pd.DataFrame | None, shown: Mapping[int, str]) -> dict[str, Any]:
+    lines = [] if nights is None else trend_lines(nights, shown)
+    if nights is None or not lines:
+        return {"trends": [], "nights": [], "drifts": []}
+    return {"trends": lines, "nights": night_counts(nights), "drifts": drifts(nights)}
 
 
-def dice_ticks(dice: pd.Series[float]) -> list[float]:
-    """The ticks of the Dice axis, the first one at or below every value, the last one 1; empty without values.
-
-    >>> dice_ticks(pd.Series([0.83, 0.91]))
-    [0.8, 0.85, 0.9, 0.95, 1.0]
-    """
-    if dice.isna().all():
-        return []
-    room = 1 - float(dice.min())
-    step = next(step for step in (0.02, 0.05, 0.1, 0.2) if room <= 5 * step)
-    first = min(math.floor(round(float(dice.min()) / step, 6)), round(1 / step) - 1)
-    return [round(float(tick), 2) for tick in np.arange(first, round(1 / step) + 1) * step]
+def _below(path: Path, run: Mapping[str, Any]) -> str:
+    """`path` from the cohort downwards, for what is above is nobody's business; its name where it lies elsewhere."""
+    cohort = Path(str(run.get("cohort", "")))
+    cohort = cohort.parent if cohort.suffix == ".csv" else cohort
+    return str(path.relative_to(cohort)) if path.is_relative_to(cohort) and path != cohort else path.name
 
 
-def _template() -> Any:
+def _environment() -> Environment:
     # Everything that reaches the page was written by somebody else: headers, file names, labels. All of it is escaped.
     environment = Environment(
         loader=PackageLoader("tasks.report", "."),
@@ -139,15 +183,8 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": as_text,
-        "volume": as_volume,
-        "status": case_status,
-        "problem": case_problem,
-        "case": case_of,
-        "scores": scores_of,
-    }
-    return environment.get_template("report.html.j2")
+    environment.filters |= {"number": as_text, "volume": as_volume, "at": as_percent}
+    return environment
 
 
 def flatten(entries: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -179,3 +216,8 @@ def as_volume(volume_ml: float) -> str:
         return as_text(volume_ml, 0)
     rounded = float(f"{volume_ml:.3g}")
     return as_text(volume_ml, max(0, 2 - math.floor(math.log10(rounded))))
+
+
+def as_percent(place: float) -> str:
+    """`place` (0 to 100) as an attribute: `93.1%`."""
+    return f"{place:.1f}%"

@@ -1,42 +1,105 @@
-"""One case on three planes: the image in grey, the outlines of reference and prediction over it.
+"""Every case on three planes: the image in grey, the outlines of reference and prediction over it.
 
 Every plane is in the radiological convention (the patient's right is on the left of the picture, and so is the front of
-sagittal planes), with true proportions and one scale for the three.
+sagittal planes), with true proportions and one scale for the three. A picture has few colours and one byte a pixel, and
+is drawn voxel by voxel: a night of hundreds of cases has one for each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
+from tasks.pool import map_cases
+from tasks.report.tables import case_status
+from tasks.scan.errors import CaseError
 from tasks.scan.files import write_whole
 from tasks.scan.geometry import canonical_spacing_mm
-from tasks.scan.records import Scores, Source, Spacing
+from tasks.scan.records import Outcome, Scores, Source, Spacing
 from tasks.scan.volume import read_labels, read_voxels
 
 # The axes that run across and up each plane (x to Right, y to Anterior, z to Superior). The axis across is always drawn
 # backwards, so that right and anterior are on the left of the picture.
 PLANES = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
 LOW_END, HIGH_END = ("L", "P", "I"), ("R", "A", "S")
-# Two colours of Okabe and Ito (2008), told apart in every common colour-blindness; solid and dashed for print.
-OUTLINES = {"reference": ("#56b4e9", "solid"), "prediction": ("#e69f00", (0, (2.5, 1.2)))}
+# Two colours of Okabe and Ito (2008), told apart in every common colour-blindness; wide and narrow (pixels) for print.
+OUTLINES = {"reference": ("#56b4e9", 4), "prediction": ("#e69f00", 2)}
 COMPARED = ("scored", "both_empty", "false_positive", "missed")
-SIDE_INCHES, DOTS_PER_INCH = 4.0, 130
+SIDE = 360
+"""Pixels of a plane, across and up. A picture has the three planes side by side."""
 VIEW_RELATIVE_TO_STRUCTURE = 1.6
-SHADOW: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black", alpha=0.7)]
+GREYS = 128
+"""Levels of grey from black to white: more only make the file larger. The colours of `OUTLINES` come after them."""
 
 Labels = NDArray[np.uint16]
+Pixels = NDArray[np.uint8]
 Interval = tuple[float, float]
 
 
-def draw_planes(scores: Scores, folder: Path) -> dict[str, Path]:
-    """The picture of each of `PLANES`, drawn from the case's files into `folder` as a square PNG.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Where the picture of a case is, below the output folder, or why there is none."""
+
+    path: str = ""
+    problem: str = ""
+
+
+def draw_pictures(outcomes: Sequence[Outcome[Scores]], folder: Path, pool: str) -> dict[str, Picture]:
+    """The picture of every segmented case, by the case's name, drawn into `folder` by the pool; others go away.
+
+    The picture of a case that is `unchanged` since an earlier run is kept, if it is there.
+    """
+    segmented = [outcome for outcome in outcomes if outcome.value]
+    kept = {
+        outcome.name: _named(folder, outcome.name)
+        for outcome in segmented
+        if case_status(outcome) == "unchanged" and picture_file(folder, outcome.name).is_file()
+    }
+    cases = [
+        Outcome(name=outcome.name, case=outcome.case, value=outcome.value)
+        for outcome in segmented
+        if outcome.name not in kept
+    ]
+    drawn: list[Outcome[Picture]] = map_cases(pool, "picture", draw_picture, cases, folder)
+    pictures = kept | {outcome.name: _picture_of(outcome) for outcome in drawn}
+    for former in set(folder.glob("*.png")) - {folder.parent / picture.path for picture in pictures.values()}:
+        former.unlink()
+    return pictures
+
+
+def draw_picture(scores: Scores, folder: Path) -> Picture:
+    """The picture of a case, drawn into `folder`, or why it could not be drawn: that stops nothing."""
+    name = scores.segmentation.case.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(picture_file(folder, name), draw_planes(scores))
+    except (CaseError, OSError, MemoryError) as error:
+        return Picture(problem=str(error) or type(error).__name__)
+    return _named(folder, name)
+
+
+def picture_file(folder: Path, case: str) -> Path:
+    """Where the picture of `case` belongs."""
+    return folder / f"{case}.png"
+
+
+def _named(folder: Path, case: str) -> Picture:
+    return Picture(path=f"{folder.name}/{picture_file(folder, case).name}")
+
+
+def _picture_of(outcome: Outcome[Picture]) -> Picture:
+    return outcome.value or Picture(problem=outcome.problem.message if outcome.problem else "")
+
+
+def draw_planes(scores: Scores) -> bytes:
+    """A PNG of `SIDE` × 3 `SIDE` pixels: the `PLANES` side by side, drawn from the case's files.
 
     A plane is the slice with the most labelled voxels of the reference, or of the prediction where the reference is
     absent, refused or empty. Raises what reading raises: a `CaseError` or an `OSError`.
@@ -50,23 +113,17 @@ def draw_planes(scores: Scores, folder: Path) -> dict[str, Path]:
     structure = (reference if reference.any() else prediction) > 0
     spacing_mm = canonical_spacing_mm(geometry)
     views_mm = view_mm(structure, spacing_mm)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for plane, (across, up) in PLANES.items():
+    planes = []
+    for across, up in PLANES.values():
         through = 3 - across - up
         index = fullest_slice(structure, through)
-        figure = Figure(figsize=(SIDE_INCHES, SIDE_INCHES), dpi=DOTS_PER_INCH, facecolor="black")
-        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), facecolor="black", xticks=[], yticks=[])
-        step_mm = (spacing_mm[across], spacing_mm[up])
-        _draw_image(axes, np.take(voxels, index, axis=through), step_mm)
-        _draw_outlines(axes, np.take(reference, index, axis=through), step_mm, "reference")
-        _draw_outlines(axes, np.take(prediction, index, axis=through), step_mm, "prediction")
-        axes.set(xlim=views_mm[across][::-1], ylim=views_mm[up])
-        _name_the_ends(axes, across, up)
-        _draw_scale(axes)
-        paths[plane] = folder / f"{case.name}-{plane}.png"
-        _save(figure, paths[plane])
-    return paths
+        step_mm, view = (spacing_mm[across], spacing_mm[up]), (views_mm[across], views_mm[up])
+        image, truth, found = (
+            _look(np.take(array, index, axis=through), step_mm, view) for array in (voxels, reference, prediction)
+        )
+        canvas = _write_on(_greys(image), (across, up), view[0][1] - view[0][0])
+        planes.append(_draw_outlines(canvas, truth, found))
+    return _as_png(np.concatenate(planes, axis=1))
 
 
 def fullest_slice(structure: NDArray[np.bool_], axis: int) -> int:
@@ -93,54 +150,90 @@ def view_mm(structure: NDArray[np.bool_], spacing_mm: Spacing) -> tuple[Interval
     return x, y, z
 
 
-def _draw_image(axes: Axes, plane: NDArray[np.float32], step_mm: Interval) -> None:
-    # Each voxel is drawn as the rectangle it is; smoothing would hide how coarse a scan is.
-    dark, bright = np.percentile(plane, (0.5, 99.5))
-    extent = (0, plane.shape[0] * step_mm[0], 0, plane.shape[1] * step_mm[1])
-    axes.imshow(plane.T, cmap="gray", vmin=dark, vmax=bright, extent=extent, origin="lower", interpolation="nearest")
+def _look(plane: NDArray[Any], step_mm: Interval, view: tuple[Interval, Interval]) -> NDArray[Any]:
+    """`plane` (across, up) as the pixels (row, column) of the view; each voxel is the rectangle that it is.
+
+    Pixels beyond the image are 0, or the lowest value where there are values below 0: smoothing would hide how coarse
+    a scan is.
+    """
+    wholes = []
+    for length, step, (low, high) in zip(plane.shape, step_mm, view, strict=True):
+        index = np.floor((low + (np.arange(SIDE)[::-1] + 0.5) * (high - low) / SIDE) / step).astype(int)
+        wholes.append(np.where((index >= 0) & (index < length), index, length))
+    padded = np.pad(plane, ((0, 1), (0, 1)), constant_values=min(plane.min(), 0))
+    return padded[np.ix_(*wholes)].T
 
 
-def _draw_outlines(axes: Axes, plane: Labels, step_mm: Interval, drawing: str) -> None:
-    # One empty voxel around the plane closes the outline of a structure that touches the border.
-    padded = np.pad(plane, 1)
-    across, up = ((np.arange(length) - 0.5) * step for length, step in zip(padded.shape, step_mm, strict=True))
-    colour, style = OUTLINES[drawing]
-    for label in np.unique(plane[plane > 0]):
-        outline = axes.contour(across, up, (padded == label).T, levels=[0.5], colors=colour, linestyles=[style])
-        outline.set(linewidth=2, path_effects=SHADOW)
+def _greys(plane: NDArray[np.float32]) -> Pixels:
+    dark, bright = (float(value) for value in np.percentile(plane, (0.5, 99.5)))
+    share = np.clip((plane - dark) / max(bright - dark, 1e-12), 0, 1)
+    grey: Pixels = np.rint(share * (GREYS - 1)).astype(np.uint8)
+    return grey
 
 
-def _name_the_ends(axes: Axes, across: int, up: int) -> None:
+def _write_on(grey: Pixels, axes: tuple[int, int], side_mm: float) -> Pixels:
+    """`grey` with the letters of the four ends, and a bar of a round length, on it."""
+    image = Image.fromarray(grey)
+    draw = ImageDraw.Draw(image)
+    far, middle, white = SIDE - 12, SIDE // 2, GREYS - 1
+    across, up = axes
+    font = ImageFont.load_default(size=17)
     for letter, x, y in (
-        (HIGH_END[across], 0.04, 0.5),
-        (LOW_END[across], 0.96, 0.5),
-        (HIGH_END[up], 0.5, 0.96),
-        (LOW_END[up], 0.5, 0.04),
+        (HIGH_END[across], 12, middle),
+        (LOW_END[across], far, middle),
+        (HIGH_END[up], middle, 14),
+        (LOW_END[up], middle, SIDE - 14),
     ):
-        axes.text(
-            x,
-            y,
-            letter,
-            transform=axes.transAxes,
-            color="white",
-            fontsize=15,
-            ha="center",
-            va="center",
-            path_effects=SHADOW,
-        )
+        draw.text((x, y), letter, fill=white, font=font, anchor="mm", stroke_width=2, stroke_fill=0)
+    bar_mm = max(length for length in (1, 2, 5, 10, 20, 50, 100) if length <= max(side_mm / 4, 1))
+    end, bottom = SIDE - 14, SIDE - 14
+    start = end - round(bar_mm / side_mm * SIDE)
+    draw.rectangle((start - 1, bottom - 1, end + 1, bottom + 2), fill=0)
+    draw.rectangle((start, bottom, end, bottom + 1), fill=white)
+    small = ImageFont.load_default(size=14)
+    place = (end, bottom - 4)
+    draw.text(place, f"{bar_mm} mm", fill=white, font=small, anchor="rb", stroke_width=2, stroke_fill=0)
+    return np.asarray(image)
 
 
-def _draw_scale(axes: Axes) -> None:
-    right, _ = axes.get_xlim()
-    bottom, top = axes.get_ylim()
-    side = top - bottom
-    bar_mm = max(length for length in (1, 2, 5, 10, 20, 50, 100) if length <= max(side / 4, 1))
-    start, height = right - 0.04 * side, bottom + 0.04 * side
-    axes.plot((start, start - bar_mm), (height, height), color="white", linewidth=2, path_effects=SHADOW)
-    axes.text(start, height + 0.02 * side, f"{bar_mm} mm", color="white", fontsize=13, path_effects=SHADOW)
+def _draw_outlines(canvas: Pixels, reference: Labels, prediction: Labels) -> Pixels:
+    """Where both agree, the narrow line of the prediction runs within the wide one of the reference."""
+    wide, narrow = _wider(edges(reference)), edges(prediction)
+    drawn = canvas.copy()
+    drawn[_wider(wide | narrow)] = 0  # a shadow, so that a line is seen on any grey
+    for colour, line in enumerate((wide, narrow)):
+        drawn[line] = GREYS + colour
+    return drawn
 
 
-def _save(figure: Figure, path: Path) -> None:
+def edges(labels: Labels) -> NDArray[np.bool_]:
+    """The pixels (row, column) at which a label meets another one or the background: lines two pixels wide.
+
+    A structure that goes on beyond the view has no line there; one that the image cuts has, for all beyond it is 0.
+    """
+    line = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        differ = np.diff(labels.astype(np.int32), axis=axis) != 0
+        before, after = [slice(None)] * 2, [slice(None)] * 2
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        line[tuple(before)] |= differ
+        line[tuple(after)] |= differ
+    return line
+
+
+def _wider(line: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    padded = np.pad(line, 1)
+    rows, columns = line.shape
+    shifts = [padded[1 + dr : 1 + dr + rows, 1 + dc : 1 + dc + columns] for dr in (-1, 0, 1) for dc in (-1, 0, 1)]
+    wider: NDArray[np.bool_] = np.logical_or.reduce(shifts)
+    return wider
+
+
+def _as_png(pixels: Pixels) -> bytes:
+    greys = [level * 255 // (GREYS - 1) for level in range(GREYS)]
+    colours = [int(colour[start : start + 2], 16) for colour, _ in OUTLINES.values() for start in (1, 3, 5)]
+    image = Image.fromarray(pixels, mode="P")
+    image.putpalette([value for grey in greys for value in (grey, grey, grey)] + colours)
     content = BytesIO()
-    figure.savefig(content, format="png", facecolor="black")
-    write_whole(path, content.getvalue())
+    image.save(content, format="PNG", optimize=False, compress_level=6)
+    return content.getvalue()

@@ -11,12 +11,15 @@ from typing import Any
 from prefect import get_run_logger, runtime, task
 
 from tasks.ingest import SetAside
-from tasks.report.page import write_page
+from tasks.report.groups import GROUPS, write_own_groups
+from tasks.report.page import Beside, write_page
+from tasks.report.pictures import draw_pictures
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
 from tasks.report.tables import case_problem, case_status, write_tables
+from tasks.report.trends import TRENDS, add_night, drifts
 from tasks.scan.records import Outcome, Scores
 
-FILES = ("metrics.csv", "summary.csv", "cases.csv", "report.html", RUN)
+FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, "report.html", RUN)
 FOLDERS = (MASKS, "pictures")
 """What a run writes into its output folder, and what it writes files into there."""
 
@@ -37,15 +40,22 @@ def report(
     labels: Mapping[int, str],
     provenance: Mapping[str, Any],
     output: Path,
+    pool: str,
 ) -> Report:
-    """The report of a run, written to `output`."""
+    """The report of a run, written to `output`; the pictures are drawn by the pool."""
     run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)}
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
-    write_page(outcomes, labels, run, output, set_aside)
+    groups = write_own_groups(outcomes, labels, output)
+    pictures = draw_pictures(outcomes, output / "pictures", pool)
+    nights = add_night(outcomes, labels, run, output)
+    beside = Beside(set_aside=set_aside, pictures=pictures, nights=nights, groups=groups)
+    write_page(outcomes, labels, run, output, beside)
     aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
     write_run(run, outcomes, aside, output)
     counts = Counter(case_status(outcome) for outcome in outcomes)
+    for drift in drifts(nights):
+        get_run_logger().warning("report: the scans differ from those of the nights before: %s", drift)
     get_run_logger().info("report: %s, %s", output / "report.html", dict(counts))
     return Report(
         output=output,

@@ -131,6 +131,8 @@ class Prepared:
     input_sha256: str
     content_sha256: str = ""
     """Of voxels and geometry (`tasks/scan/content.py`): what the ledger knows a scan by."""
+    intensity: tuple[float, float, float] | None = None
+    """0.5th, 50th and 99.5th percentile of the cropped scan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,21 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What the segmentation of one label looks like by itself, without a reference; NaN where it is not known."""
+
+    components: int
+    border_voxels: int
+    """Voxels in the outermost layer of the image."""
+    boundary_entropy: float = math.nan
+    """Of the network's answer at the label's boundary: 0 is certain, 1 a guess."""
+    dice_expected: float = math.nan
+    """The Dice that the network expects of itself, by its own probabilities."""
+    agreement: float = math.nan
+    """Mean Dice between the answers of an ensemble, or to flipped images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segmentation:
     """The label map on the scan's own grid, written, read back and verified. Volumes by label value, in millilitres."""
 
@@ -158,6 +175,10 @@ class Segmentation:
     volumes_ml: dict[int, float]
     content_sha256: str = ""
     """Of the scan's voxels and geometry; empty for a label map that no scan of this run became."""
+    signs: dict[int, Signs] = field(default_factory=dict)
+    """By label value."""
+    intensity: tuple[float, float, float] | None = None
+    """0.5th, 50th and 99.5th percentile of the scan, cropped to what is not 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +199,10 @@ class Score:
     volume_error: float
     components_reference: float
     components_prediction: float
+    border_voxels: float = math.nan
+    boundary_entropy: float = math.nan
+    dice_expected: float = math.nan
+    agreement: float = math.nan
 
     def __post_init__(self) -> None:
         expected = self.dice / (2 - self.dice)

@@ -18,6 +18,7 @@ from tasks.scan.errors import ChannelMismatch, NoReference, UnknownLabel
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Case, Geometry, Outcome, Shape, Spacing
 from tasks.scan.volume import read_channels, read_labels
+from tasks.signs import count_pieces
 from tasks.train.dataset import Dataset
 
 SAMPLES = 2_000
@@ -33,6 +34,10 @@ class Fingerprint:
     samples: tuple[tuple[float, ...], ...]
     labels: tuple[int, ...]
     """The foreground labels that the reference holds."""
+    volumes_ml: dict[int, float]
+    """Of every label of the data set in the reference: 0 where it is not there."""
+    components: dict[int, int]
+    """Pieces of every label that is there."""
     quantitative: tuple[bool, ...]
     """Of each channel, whether its modality has a scale of its own (CT)."""
 
@@ -63,6 +68,8 @@ def fingerprint_case(case: Case, dataset: Dataset, channels: int) -> Fingerprint
         shape=shape,
         samples=tuple(_samples(crop(channel, start, shape)[labelled]) for channel in voxels),
         labels=tuple(sorted(present)),
+        volumes_ml={v: int(np.count_nonzero(reference == v)) * geometry.voxel_ml for v in dataset.labels},
+        components=count_pieces(reference),
         quantitative=tuple(name.upper() == "CT" for name in dataset.modalities) or (False,) * channels,
     )
 
@@ -107,6 +114,7 @@ def _samples(inside: NDArray[np.float32]) -> tuple[float, ...]:
 
 def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
     """Medians and ranges over the data set, for `model.json`; no case is named."""
+    labels = sorted({value for one in fingerprints for value in one.volumes_ml})
     means = np.array([[np.mean(channel) for channel in one.samples] for one in fingerprints])
     return {
         "cases": len(fingerprints),
@@ -114,7 +122,16 @@ def summarise(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
         "shape": _range(np.array([one.shape for one in fingerprints])),
         "foreground_mean": _range(means[:, 0]),
         "further_foreground_means": [_range(of_channel) for of_channel in means.T[1:]],
+        "volume_ml": {str(v): _percentiles([one.volumes_ml[v] for one in fingerprints]) for v in labels},
+        "components": {str(v): max(one.components.get(v, 0) for one in fingerprints) for v in labels},
     }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    """The 1st, 5th, 50th, 95th and 99th percentile of `values`, to six digits."""
+    shares = (1, 5, 50, 95, 99)
+    found = np.percentile(values, shares)
+    return {f"p{share}": float(f"{value:.6g}") for share, value in zip(shares, found, strict=True)}
 
 
 def _range(values: NDArray[Any]) -> dict[str, Any]:

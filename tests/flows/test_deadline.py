@@ -21,7 +21,7 @@ def case(name):
     return Outcome(name=str(name), case=value, value=value)
 
 
-def chosen(seconds, left, size=50, known=True):
+def chosen(seconds, left, size=50, *, known=True):
     cases = [case(number) for number in seconds]
     picked = choose(cases, size, {one.name: float(one.name) for one in cases} if known else {}, left)
     return [int(one.name) for one in picked]

@@ -126,8 +126,8 @@ def test_every_file_of_the_interface_is_written_and_nothing_else(whole):
     _, output = whole
     files = {path.name for path in output.iterdir()}
     assert files == {
-        "segmentations", "metrics.csv", "summary.csv", "cases.csv", "report.html", "pictures", "run.json", ".lock",
-        "ledger.sqlite",
+        "segmentations", "metrics.csv", "summary.csv", "cases.csv", "trends.csv", "report.html", "pictures", "run.json",
+            ".lock", "ledger.sqlite",
     }  # fmt: skip
     assert {path.name for path in (output / "segmentations").iterdir()} == {
         "good-1.nii.gz", "good-2.nii.gz", "good-3.nii.gz", "bad-reference.nii.gz",

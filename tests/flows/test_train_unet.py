@@ -98,7 +98,7 @@ def test_every_fold_in_turn_gives_an_ensemble_and_each_case_the_score_of_the_mem
     assert [member["fold"] for member in model.training["members"]] == [0, 1]
     assert model.keep_largest.evidence["cases"] == 4
     with open_night(dataset, dataset / "model", dataset / "night", Settings(pool=PoolConfig(workers=1))) as night:
-        assert len(night.weights.of(model)) == 2
+        assert len(night.weights.ready(model, night.settings.inference.resolved())) == 2
     assert set(table(dataset, "training.csv")["fold"]) == {0, 1}
 
 

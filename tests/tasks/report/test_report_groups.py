@@ -1,13 +1,17 @@
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.report.groups import GROUPS_COLUMNS, groups_frame, read_groups, write_groups
+from tasks.ingest import Found
+from tasks.report.groups import GROUPS_COLUMNS, groups_frame, own_groups, read_groups, write_groups, write_own_groups
 from tasks.report.tables import metrics_frame
 from tasks.scan.errors import UnreadableTable
-from tests.tasks.report.cases import LABELS, broken, score, segmented
+from tasks.scan.records import Case, Source
+from tests.tasks.report.cases import GRID, LABELS, broken, score, segmented
 
 CASES = [
     segmented("A", score(1, 0.8), score(2, 0.5)),
@@ -65,3 +69,38 @@ def test_a_table_of_groups_that_is_none_is_refused(tmp_path, text, message):
 def test_a_table_of_groups_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UnreadableTable, match=r"No such file.*needed: a CSV with a column case"):
         read_groups(tmp_path / "gone.csv")
+
+
+SCAN = Source(format="nifti", files=(Path("scan.nii"),))
+
+
+def grouped(name, **groups):
+    """A case of which a manifest says that."""
+    case = Case(name=name, image=SCAN, geometry=GRID, groups=groups)
+    return segmented(name, score(1, 0.5), case=case)
+
+
+def test_what_a_manifest_says_of_the_cases_groups_them_and_what_tells_them_apart_does_not():
+    cases = [grouped("A", site="x", subject="1"), grouped("B", site="x", subject="2"), grouped("C", site="y")]
+    assert own_groups(cases).to_dict() == {"site": {"A": "x", "B": "x", "C": "y"}}
+
+
+def test_of_a_column_with_more_than_fifty_values_there_is_no_summary():
+    cases = [grouped(f"{subject}-{side}", subject=str(subject)) for subject in range(51) for side in "LR"]
+    assert list(own_groups(cases).columns) == []
+    assert list(own_groups(cases[:100]).columns) == ["subject"]
+
+
+def test_a_case_that_could_not_be_read_is_in_its_group(tmp_path):
+    lost = replace(broken("B"), found=Found(name="B", image=SCAN, groups={"site": "x"}))
+    table = write_own_groups([grouped("A", site="x"), lost], LABELS, tmp_path)
+    assert table[table["label"] == 1][["column", "value", "n_cases", "n_not_segmented"]].values.tolist() == [
+        ["site", "x", 2, 1]
+    ]
+    assert (tmp_path / "summary_groups.csv").is_file()
+
+
+def test_without_groups_the_summary_of_an_earlier_run_goes_away(tmp_path):
+    (tmp_path / "summary_groups.csv").touch()
+    write_own_groups([segmented("A", score(1, 0.5))], LABELS, tmp_path)
+    assert not (tmp_path / "summary_groups.csv").exists()

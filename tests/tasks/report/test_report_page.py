@@ -3,15 +3,22 @@ import shutil
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
 
 from tasks.ingest import SetAside
-from tasks.report.page import as_volume, choose_examples, dice_ticks, write_page
+from tasks.report.charts import dice_ticks
+from tasks.report.page import Beside, as_volume, shown_labels, write_page
+from tasks.report.pictures import draw_picture
+from tasks.report.tables import metrics_frame
 from tasks.scan.records import Outcome, Problem
 from tests.phantoms import box, truncate
 from tests.tasks.report.cases import broken, on_disk, score, segmented
@@ -21,14 +28,18 @@ RUN = {"cohort": "demo", "model_sha256": "0123456789abcdef", "flow_run": None, "
 CUBE = box((20, 20, 10), (5, 5, 2), (15, 15, 8))
 
 
-def page(output, *outcomes, labels=None, run=RUN, set_aside=()):
-    write_page(outcomes, labels or {1: "left"}, run, output, set_aside)
+def page(output, *outcomes, labels=None, run=RUN, set_aside=(), nights=None):
+    pictures = {one.name: draw_picture(one.value, output / "pictures") for one in outcomes if one.value}
+    write_page(
+        outcomes, labels or {1: "left"}, run, output, Beside(set_aside=set_aside, pictures=pictures, nights=nights)
+    )
     return (output / "report.html").read_text(encoding="utf-8")
 
 
 def words(html):
-    """The page's text, without markup and style."""
-    return unescape(" ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", html, flags=re.DOTALL).split()))
+    """The page's text, without markup, style and script."""
+    markup = r"<style>.*?</style>|<script>.*?</script>|<[^>]*>"
+    return unescape(" ".join(re.sub(markup, " ", html, flags=re.DOTALL).split()))
 
 
 def five_cases(folder):
@@ -65,14 +76,14 @@ def test_hostile_text_is_shown_and_not_run(tmp_path):
         labels={1: script},
         run={script: script},
     )
-    assert "<script" not in html
+    assert html.count("<script") == 1  # our own, the only one whose checksum the page's policy lets run
     assert html.count("&lt;script&gt;") >= 6
 
 
 def test_files_that_are_no_case_are_named_with_the_reason_and_beyond_fifty_counted(tmp_path):
-    aside = [SetAside(path=Path(f"in/<b>{number}.txt"), reason="no <i>format") for number in range(53)]
+    aside = [SetAside(path=Path(f"demo/in/<b>{number}.txt"), reason="no <i>format") for number in range(53)]
     html = page(tmp_path, broken("A"), set_aside=aside)
-    assert "in/<b>0.txt no <i>format" in words(html)
+    assert " in/<b>0.txt no <i>format" in words(html)
     assert html.count("no &lt;i&gt;format") == 50
     assert "and 3 more: run.json lists them all" in words(html)
     assert "more: run.json" not in words(page(tmp_path, broken("A"), set_aside=aside[:50]))
@@ -87,31 +98,40 @@ def test_a_volume_has_three_digits_that_count(volume_ml, text):
     assert as_volume(float("nan")) == "–"
 
 
+def examples(*cases, labels=None):
+    """Title and name of the cases that are shown first, from the page."""
+    with TemporaryDirectory() as folder:
+        html = page(Path(folder), *cases, labels=labels)
+    return re.findall(r'<h3><a href="#c\d+">(\w+)</a> <span class="badge">([^<]+)</span>', html)
+
+
 def test_the_examples_are_the_three_worst_cases_and_the_median():
     cases = [segmented(f"C{number}", score(1, number / 10)) for number in (9, 1, 5, 3, 2, 4, 8, 6)]
-    chosen = [(title, scores.segmentation.case.name) for title, scores in choose_examples(cases)]
-    assert chosen == [("worst", "C1"), ("second worst", "C2"), ("third worst", "C3"), ("median", "C4")]
+    assert examples(*cases) == [("C1", "worst"), ("C2", "second worst"), ("C3", "third worst"), ("C4", "median")]
 
 
 def test_a_case_that_is_worst_and_median_is_shown_once():
-    chosen = [
-        (title, scores.segmentation.case.name) for title, scores in choose_examples([segmented("A", score(1, 0.5))])
-    ]
-    assert chosen == [("worst and median", "A")]
+    assert examples(segmented("A", score(1, 0.5))) == [("A", "worst and median")]
 
 
 def test_a_case_whose_labels_are_all_undefined_is_no_example_beside_one_with_a_dice():
     cases = [segmented("A", score(1, float("nan"), "both_empty")), segmented("B", score(1, 0.5))]
-    assert [scores.segmentation.case.name for _, scores in choose_examples(cases)] == ["B"]
+    assert examples(*cases) == [("B", "worst and median")]
 
 
 def test_without_references_the_examples_are_the_extremes_by_volume(tmp_path):
     cases = [segmented(name, score(1, float("nan"), "no_reference")) for name in "ABC"]
     for case, volume_ml in zip(cases, (20.0, 30.0, 10.0), strict=True):
         case.value.segmentation.volumes_ml.update({1: volume_ml, 2: 0.0})
-    chosen = [(title, scores.segmentation.case.name) for title, scores in choose_examples(cases)]
-    assert chosen == [("smallest volume", "C"), ("median volume", "A"), ("largest volume", "B")]
+    assert examples(*cases) == [("C", "smallest volume"), ("A", "median volume"), ("B", "largest volume")]
     assert "No case could be compared with a reference, so there is no Dice." in words(page(tmp_path, *cases))
+
+
+def test_of_too_many_labels_the_worst_are_shown_case_by_case():
+    cases = [segmented(f"C{number}", score(1, 0.9), score(2, 0.5)) for number in range(3000)]
+    metrics = metrics_frame(cases, {1: "left", 2: "right"})
+    assert shown_labels(metrics, {1: "left", 2: "right"}) == {2: "right"}
+    assert shown_labels(metrics.head(20), {1: "left", 2: "right"}) == {1: "left", 2: "right"}
 
 
 def test_a_picture_that_cannot_be_made_is_told_and_the_page_stands(tmp_path):
@@ -132,15 +152,17 @@ def test_the_page_asks_for_nothing_from_elsewhere(tmp_path):
     html = page(tmp_path, *five_cases(tmp_path), broken("X"))
     addresses = set(re.findall(r"""(?:src|href)=["']?([^"' >]+)|url\(([^)]+)\)""", html))
     assert "//" not in html
-    assert all((tmp_path / address).is_file() for address, _ in addresses if not address.endswith((".csv", ".json")))
+    files = {address for address, _ in addresses if not address.endswith((".csv", ".json")) and address[0] != "#"}
+    assert files == {f"pictures/C{number}.png" for number in range(5)}
+    assert all((tmp_path / address).is_file() for address in files)
 
 
-def test_pictures_of_an_earlier_page_go_away(tmp_path):
-    cases = five_cases(tmp_path)
-    page(tmp_path, *cases)
-    page(tmp_path, cases[0])
-    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    assert names == ["C0-axial.png", "C0-coronal.png", "C0-sagittal.png"]
+def test_every_case_has_an_entry_that_its_points_and_its_row_lead_to(tmp_path):
+    html = page(tmp_path, *five_cases(tmp_path), broken("X"))
+    anchors = re.findall(r'id="(c\d)"', html)
+    assert anchors == ["c0", "c1", "c2", "c3", "c4", "c5"]
+    assert [html.count(f'href="#{anchor}" tabindex') for anchor in anchors] == [2, 2, 2, 2, 2, 0]  # Dice and volume
+    assert all(f'<th><a href="#{anchor}">' in html for anchor in anchors)
 
 
 def test_the_page_of_no_case_says_that_none_was_found(tmp_path):
@@ -180,17 +202,23 @@ def browser():
     driver.quit()
 
 
+def look_at(browser, folder, width=1280, *, mobile=False):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": mobile},
+    )
+    browser.get("about:blank")
+    browser.get((folder / "report.html").as_uri())
+
+
 def test_the_page_in_a_browser(tmp_path, browser):
     hostile = broken("C9", message="=cmd() <script>document.title = 'run'</script>")
     lost = replace(five_cases(tmp_path)[0], name="C8", value=None, problem=hostile.problem)
     page(tmp_path, *five_cases(tmp_path), hostile, replace(lost, problem=replace(hostile.problem, status="failed")))
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    )
-    browser.get((tmp_path / "report.html").as_uri())
+    look_at(browser, tmp_path, 390, mobile=True)
     tiles = browser.execute_script("return [...document.querySelectorAll('.tile')].map(tile => tile.innerText)")
     sections = browser.execute_script("return [...document.querySelectorAll('section[id]')].map(each => each.id)")
-    widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
+    widths = browser.execute_script("return [...document.querySelectorAll('#examples img')].map(i => i.naturalWidth)")
     across = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert [tile.split() for tile in tiles] == [
         ["7", "found"],
@@ -198,20 +226,102 @@ def test_the_page_in_a_browser(tmp_path, browser):
         ["1", "quarantined"],
         ["1", "failed"],
     ]
-    assert sections == ["failures", "run", "dice", "examples", "cases"]
-    assert widths == [520] * 9  # the third worst of five cases is their median
+    assert sections == ["failures", "run", "dice", "volumes", "examples", "cases", "each"]
+    assert widths == [1080] * 9  # the third worst of five cases is their median
     assert across == [390, 390]
     assert browser.title == "Segmentation report: 7 cases"
     assert "=cmd() <script>" in browser.find_element("id", "failures").text
     assert browser.get_log("browser") == []
 
 
-def test_a_long_name_leaves_the_numbers_in_view(tmp_path, browser):
-    page(tmp_path, *(replace(case, name="n" * 80) for case in five_cases(tmp_path)))
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+def test_a_script_that_is_not_the_pages_own_does_not_run(tmp_path, browser):
+    page(tmp_path, *five_cases(tmp_path))
+    report = tmp_path / "report.html"
+    report.write_text(report.read_text().replace("</body>", "<script>document.title = 'run'</script></body>"))
+    look_at(browser, tmp_path)
+    assert browser.title == "Segmentation report: 5 cases"
+    assert "Content Security Policy" in browser.get_log("browser")[0]["message"]
+
+
+def names(browser):
+    """The cases of the table, as they stand there; those that are filtered away are not among them."""
+    rows = browser.find_elements("css selector", ".cases tbody tr")
+    return "".join(row.find_element("tag name", "th").text for row in rows if row.is_displayed()).replace("C", "")
+
+
+def heading(browser, title):
+    buttons = browser.find_elements("css selector", ".cases thead button")
+    return next(button for button in buttons if button.text.startswith(title))
+
+
+@pytest.fixture
+def shown(tmp_path, browser):
+    """A page of five segmented cases, C0 the best and C4 the worst, and of C9, quarantined, in the browser."""
+    page(tmp_path, *five_cases(tmp_path), broken("C9"))
+    look_at(browser, tmp_path)
+    return browser
+
+
+def test_a_table_is_sorted_by_mouse_and_by_keyboard_and_what_is_undefined_stays_last(shown):
+    assert names(shown) == "012349"
+    heading(shown, "Dice").click()
+    assert names(shown) == "432109"
+    heading(shown, "Dice").send_keys(Keys.ENTER)
+    assert names(shown) == "012349"
+    assert heading(shown, "Dice").find_element("xpath", "..").get_attribute("aria-sort") == "descending"
+
+
+def test_cases_are_filtered_by_status_and_by_words(shown):
+    Select(shown.find_element("name", "status")).select_by_visible_text("quarantined")
+    assert (names(shown), shown.find_element("name", "left").text) == ("9", "1 of 6 cases")
+    shown.find_element("css selector", "#filters [type=reset]").click()
+    shown.find_element("name", "text").send_keys("slice MISSING")
+    assert names(shown) == "9"
+    off = shown.find_elements("css selector", "svg a.off")
+    assert len(off) == 10  # the points of the others, of Dice and of volume, are gone
+
+
+def test_a_label_fills_the_columns_and_is_shown_alone(tmp_path, browser):
+    two = [segmented("C0", score(1, 0.9), score(2, 0.3)), segmented("C1", score(1, 0.6), score(2, 0.7))]
+    page(tmp_path, *two, labels={1: "left", 2: "right"})
+    look_at(browser, tmp_path)
+    cells = "return [...document.querySelectorAll('.cases tbody td:nth-child(3)')].map(cell => cell.textContent)"
+    assert browser.execute_script(cells) == ["0.600", "0.650"]
+    Select(browser.find_element("name", "label")).select_by_visible_text("right")
+    assert browser.execute_script(cells) == ["0.300", "0.700"]
+    strips = [name.text.split()[0] for name in browser.find_elements("css selector", ".strips .name") if name.text]
+    assert strips == ["right"]
+
+
+def test_a_point_opens_its_case_with_its_picture(shown):
+    anchor = shown.execute_script(
+        "return [...document.querySelectorAll('.strips a')]"
+        ".find(a => a.textContent.trim().startsWith('C4:')).getAttribute('href')"
     )
-    browser.get((tmp_path / "report.html").as_uri())
+    shown.execute_script(
+        "document.querySelector(`.strips a[href='${arguments[0]}'] circle`).dispatchEvent("
+        "new MouseEvent('click', {bubbles: true, cancelable: true}))",
+        anchor,
+    )
+    WebDriverWait(shown, 5).until(lambda _: shown.find_element("css selector", f"{anchor} img").is_displayed())
+    assert shown.find_element("css selector", f"{anchor} img").get_attribute("src").endswith("/pictures/C4.png")
+    assert not shown.find_element("css selector", "#c0 img").is_displayed()
+
+
+def test_without_a_script_a_link_opens_its_case_and_every_text_is_there(tmp_path, browser):
+    page(tmp_path, *five_cases(tmp_path))
+    report = tmp_path / "report.html"
+    report.write_text(re.sub(r"<script>.*?</script>", "", report.read_text(), flags=re.DOTALL))
+    look_at(browser, tmp_path)
+    assert names(browser) == "01234"
+    assert not browser.find_element("id", "filters").is_displayed()
+    browser.find_element("css selector", ".cases tbody a[href='#c3']").click()
+    assert browser.find_element("css selector", "#c3 img").is_displayed()
+
+
+def test_a_long_name_leaves_the_numbers_in_view(tmp_path, browser):
+    page(tmp_path, *(replace(case, name="n" * 79 + case.name[-1]) for case in five_cases(tmp_path)))
+    look_at(browser, tmp_path)
     widths = browser.execute_script(
         "const table = document.querySelector('.cases');"
         "return [table.querySelector('tbody th').offsetWidth, table.offsetWidth, table.parentElement.clientWidth]"

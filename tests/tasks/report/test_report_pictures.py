@@ -1,10 +1,12 @@
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from PIL import Image
 
-from tasks.report.pictures import draw_planes, fullest_slice, view_mm
+from tasks.pool import PoolConfig, open_pool
+from tasks.report.pictures import PLANES, SIDE, draw_pictures, draw_planes, edges, fullest_slice, view_mm
 from tasks.scan.errors import GridMismatch
 from tests.phantoms import affine, box, write_nifti
 from tests.tasks.report.cases import on_disk, score
@@ -12,16 +14,22 @@ from tests.tasks.report.cases import on_disk, score
 BLUE, ORANGE = (0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00)
 
 
-def pixels(path, colour):
-    """How many pixels of a picture have that colour, nearly."""
-    picture = imread(path)[..., :3] * 255
-    return int((np.abs(picture - colour).max(axis=-1) < 12).sum())
+def drawn(scores):
+    """The planes of a case's picture, by name: colours (row, column, 3)."""
+    picture = np.asarray(Image.open(BytesIO(draw_planes(scores))).convert("RGB")).astype(int)
+    assert picture.shape == (SIDE, 3 * SIDE, 3)
+    return dict(zip(PLANES, np.split(picture, 3, axis=1), strict=True))
 
 
-def bright_rows_and_columns(path):
+def pixels(plane, colour):
+    """How many pixels of a plane have that colour."""
+    return int((plane == colour).all(axis=-1).sum())
+
+
+def bright_rows_and_columns(plane):
     """First and last row, first and last column of a white square; it is larger than the scale bar."""
-    white = imread(path)[..., :3].min(axis=-1) > 0.95
-    rows, columns = np.flatnonzero(white.sum(axis=1) > 150), np.flatnonzero(white.sum(axis=0) > 150)
+    white = plane.min(axis=-1) > 242
+    rows, columns = np.flatnonzero(white.sum(axis=1) > 100), np.flatnonzero(white.sum(axis=0) > 100)
     return (int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1]))
 
 
@@ -55,9 +63,9 @@ def test_without_a_structure_the_view_is_the_whole_image():
 def test_a_cube_of_millimetres_is_a_square_on_all_planes_although_its_voxels_are_not(tmp_path):
     cube = box((40, 40, 10), (12, 12, 3), (28, 28, 7))  # 16 mm along each axis at 1 × 1 × 4 mm
     case = on_disk(tmp_path, "A", cube, np.zeros_like(cube), (1, 1, 4))
-    for path in draw_planes(case.value, tmp_path / "pictures").values():
-        rows, columns = bright_rows_and_columns(path)
-        assert rows[1] - rows[0] == pytest.approx(columns[1] - columns[0], abs=12)
+    for plane in drawn(case.value).values():
+        rows, columns = bright_rows_and_columns(plane)
+        assert rows[1] - rows[0] == pytest.approx(columns[1] - columns[0], abs=2)
 
 
 def test_right_anterior_and_superior_are_on_the_left_the_left_and_the_top(tmp_path):
@@ -65,33 +73,33 @@ def test_right_anterior_and_superior_are_on_the_left_the_left_and_the_top(tmp_pa
     everywhere = box((40, 40, 40), (0, 0, 0), (40, 40, 40))
     case = on_disk(tmp_path, "A", corner, everywhere, (1, 1, 1))
     middles = {}
-    for plane, path in draw_planes(case.value, tmp_path / "pictures").items():
-        rows, columns = bright_rows_and_columns(path)
-        middles[plane] = (np.mean(rows) < 260, np.mean(columns) < 260)
+    for name, plane in drawn(case.value).items():
+        rows, columns = bright_rows_and_columns(plane)
+        middles[name] = (np.mean(rows) < 180, np.mean(columns) < 180)
     assert middles == {"axial": (True, True), "coronal": (True, True), "sagittal": (True, True)}
 
 
 def test_reference_and_prediction_have_their_own_colours(tmp_path):
     reference, prediction = box((20, 20, 20), (5, 5, 5), (15, 15, 15)), box((20, 20, 20), (8, 8, 8), (12, 12, 12))
     case = on_disk(tmp_path, "A", reference, prediction, (1, 1, 1))
-    path = draw_planes(case.value, tmp_path / "pictures")["axial"]
-    assert pixels(path, BLUE) > 500
-    assert pixels(path, ORANGE) > 200
+    plane = drawn(case.value)["axial"]
+    assert pixels(plane, BLUE) > 500
+    assert pixels(plane, ORANGE) > 200
 
 
 def test_a_missed_structure_is_drawn_without_a_prediction(tmp_path):
     reference = box((20, 20, 20), (5, 5, 5), (15, 15, 15))
     case = on_disk(tmp_path, "A", reference, np.zeros_like(reference), (1, 1, 1))
-    path = draw_planes(case.value, tmp_path / "pictures")["axial"]
-    assert (pixels(path, BLUE) > 500, pixels(path, ORANGE)) == (True, 0)
+    plane = drawn(case.value)["axial"]
+    assert (pixels(plane, BLUE) > 500, pixels(plane, ORANGE)) == (True, 0)
 
 
 def test_a_refused_reference_is_not_drawn(tmp_path):
     cube = box((20, 20, 20), (5, 5, 5), (15, 15, 15))
     case = on_disk(tmp_path, "A", cube, cube, (1, 1, 1))
     refused = replace(case.value, scores=(score(1, float("nan"), "reference_refused"),))
-    path = draw_planes(refused, tmp_path / "pictures")["axial"]
-    assert (pixels(path, BLUE), pixels(path, ORANGE) > 500) == (0, True)
+    plane = drawn(refused)["axial"]
+    assert (pixels(plane, BLUE), pixels(plane, ORANGE) > 500) == (0, True)
 
 
 def test_a_mask_on_another_grid_is_not_drawn_over_the_scan(tmp_path):
@@ -99,4 +107,27 @@ def test_a_mask_on_another_grid_is_not_drawn_over_the_scan(tmp_path):
     case = on_disk(tmp_path, "A", cube, cube, (1, 1, 1))
     write_nifti(case.value.segmentation.mask, cube, affine((1, 1, 2)))
     with pytest.raises(GridMismatch, match="case 'A': image and reference are on different grids"):
-        draw_planes(case.value, tmp_path / "pictures")
+        draw_planes(case.value)
+
+
+def test_an_outline_runs_where_a_label_meets_another_one_or_the_background():
+    labels = np.array([[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 2, 2], [0, 0, 1, 2, 2]], np.uint16)
+    assert edges(labels).astype(int).tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 1],
+        [0, 1, 1, 1, 1],
+        [0, 1, 1, 1, 0],
+    ]
+
+
+def test_a_night_has_a_picture_of_every_case_and_of_no_other(tmp_path):
+    cube = box((20, 20, 20), (5, 5, 5), (15, 15, 15))
+    cases = [on_disk(tmp_path, name, cube, cube, (1, 1, 1)) for name in ("A", "B")]
+    cases[1].value.segmentation.mask.unlink()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "gone.png").touch()
+    with open_pool(PoolConfig(workers=1)) as pool:
+        pictures = draw_pictures(cases, tmp_path / "pictures", pool)
+    assert pictures["A"].path == "pictures/A.png"
+    assert "does not exist" in pictures["B"].problem
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["A.png"]

@@ -10,6 +10,7 @@ from tasks.compare.differences import CASE_COLUMNS, LABEL_COLUMNS
 from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
+from tasks.report.trends import TRENDS_COLUMNS
 from tasks.scan.records import Outcome, Problem
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
@@ -28,18 +29,19 @@ def test_a_row_of_metrics_holds_six_digits_inf_and_nothing_where_undefined(tmp_p
     write_tables(cases, LABELS, tmp_path)
     assert lines(tmp_path / "metrics.csv")[:4] == [
         "case,label,name,status,dice,jaccard,hd95_mm,assd_mm,nsd,nsd_tolerance_mm,volume_reference_ml,volume_prediction_ml,"
-        "volume_error,components_reference,components_prediction",
-        "A,1,left,scored,0.666667,0.5,2,1,0.666667,1,3.5,1234.57,351.734,1,3",
-        "A,2,right,missed,0,0,inf,inf,0,1,3.5,1234.57,351.734,1,3",
-        "B,1,left,no_reference,,,,,,1,3.5,1234.57,351.734,1,3",
+        "volume_error,components_reference,components_prediction,"
+        "border_voxels,boundary_entropy,dice_expected,agreement",
+        "A,1,left,scored,0.666667,0.5,2,1,0.666667,1,3.5,1234.57,351.734,1,3,,,,",
+        "A,2,right,missed,0,0,inf,inf,0,1,3.5,1234.57,351.734,1,3,,,,",
+        "B,1,left,no_reference,,,,,,1,3.5,1234.57,351.734,1,3,,,,",
     ]
 
 
 def test_a_case_without_scores_has_a_row_for_every_label(tmp_path):
     write_tables([broken("C07")], LABELS, tmp_path)
     assert lines(tmp_path / "metrics.csv")[1:] == [
-        "C07,1,left,not_segmented,,,,,,,,,,,",
-        "C07,2,right,not_segmented,,,,,,,,,,,",
+        "C07,1,left,not_segmented,,,,,,,,,,,,,,,",
+        "C07,2,right,not_segmented,,,,,,,,,,,,,,,",
         "",
     ]
 
@@ -127,7 +129,10 @@ def documented(heading):
     return re.findall(r"^\| `([^`]+)` \|", section, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize(("heading", "columns"), [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS)])
+@pytest.mark.parametrize(
+    ("heading", "columns"),
+    [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS), ("trends.csv", TRENDS_COLUMNS)],
+)
 def test_the_data_dictionary_lists_the_columns_in_their_order(heading, columns):
     assert documented(heading) == list(columns)
 

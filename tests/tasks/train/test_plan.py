@@ -20,6 +20,8 @@ def fingerprint(spacing_mm=(1.0, 1.0, 1.0), shape=(64, 64, 64), samples=(1.0, 2.
         shape=shape,
         samples=(samples,),
         labels=(1,),
+        volumes_ml={1: 1.0},
+        components={1: 1},
         quantitative=(quantitative,),
     )
 
