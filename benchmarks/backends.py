@@ -24,7 +24,7 @@ from tasks.ingest.discover import discover, ingest_case
 from tasks.model import Model, read_model
 from tasks.preprocess import crop, preprocess_case, unpad
 from tasks.scan.records import Prepared
-from tasks.scan.resample import restore_labels
+from tasks.scan.restore import restore_labels
 from tasks.scan.volume import read_labels
 from unet import predict
 from unet.metrics import dice

@@ -10,8 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
+from tasks.nursery import prepare_nursery
 from tasks.scan.errors import PipelineError
 
+POOLED = ("ingest", "train", "run", "evaluate")
+"""The commands that need a pool of processes."""
 EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over (the
 report is written); 2 the run itself could not start, nothing was touched"""
 TRAINING_EXIT_CODES = """exit codes: 0 the model is written, and no case needs attention; 1 some case could not be
@@ -23,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is not UTF-8 must not end a command that prints it
         sys.stdout.reconfigure(errors="backslashreplace")
+    if arguments.command in POOLED:
+        prepare_nursery()
     try:
         return int(import_module(f"flows.commands.{arguments.command}").execute(arguments))
     except PipelineError as error:

@@ -9,6 +9,7 @@ from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
+from tasks.belt import belts, finished, in_order
 from tasks.evaluate import evaluate
 from tasks.infer import infer
 from tasks.ingest import ingest
@@ -34,14 +35,18 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
 
 
 def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
-    """What became of each of `cases`: stage after stage, a shard at a time, while there is time."""
+    """What became of each of `cases`: a shard at a time, its stages side by side, while there is time."""
     outcomes: list[Outcome[Scores]] = []
     for shard in shards(cases, night):
-        prepared = preprocess(shard, night.model, night.work, night.pool)
-        predicted = infer(prepared, night.model, night.weights, night.settings.inference, night.work)
-        segmented = postprocess(predicted, night.model, night.masks, night.pool)
-        scored = evaluate(segmented, night.model.labels, night.settings.evaluation, night.pool)
-        outcomes += note(scored, night.ledger, night.pool)
+        with belts() as (prepared, predicted, segmented):
+            model, settings = night.model, night.settings
+            line = [
+                preprocess.submit(shard, model, night.work, night.pool, prepared),
+                infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
+                postprocess.submit(predicted, model, night.masks, night.pool, segmented),
+                evaluate.submit(segmented, model.labels, settings.evaluation, night.pool),
+            ]
+            outcomes += note(in_order(finished(line), shard), night.ledger, night.pool)
     return with_carried_over(cases, outcomes, night.settings.until)
 
 

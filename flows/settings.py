@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.evaluate import EvaluationConfig
 from tasks.infer import InferenceConfig
 from tasks.ingest import IngestConfig
-from tasks.pool import PoolConfig
+from tasks.pool_config import PoolConfig
 from tasks.scan.errors import UnknownSetting
 from tasks.scan.records import FORBID_UNKNOWN
 from tasks.train import PlanConfig, TrainConfig

@@ -6,7 +6,7 @@ import os
 import resource
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
 
     An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
     """
-    start = time.monotonic()
+    began, start = time.time(), time.monotonic()
     try:
         try:
             value = function(case.value, *arguments)
@@ -38,7 +38,7 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
     except Exception as error:  # noqa: BLE001 - the one place where whatever a case raises becomes its outcome
         result = failed(case, unforeseen(error, stage, case.name))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb)
+    cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb, began=began)
     return replace(result, costs=(*result.costs, cost))
 
 
@@ -75,14 +75,16 @@ def unforeseen(error: Exception, stage: str, name: str) -> Problem:
     )
 
 
-def logged(stage: str, outcomes: list[Outcome[B]]) -> list[Outcome[B]]:
-    """`outcomes`, after one line in the run's log for each that this stage had in hand: what became of it, how long."""
+def logged(stage: str, outcomes: Iterable[Outcome[B]]) -> list[Outcome[B]]:
+    """`outcomes`, each with a line in the run's log if this stage had it in hand: what became of it, and how long."""
     logger = get_run_logger()
+    done = []
     for outcome in outcomes:
+        done.append(outcome)
         if not outcome.costs or outcome.costs[-1].stage != stage:
             continue
         if outcome.problem:
             logger.warning("%s: %s: %s", stage, outcome.problem.status, outcome.problem.message)
         else:
             logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, outcome.costs[-1].seconds)
-    return outcomes
+    return done

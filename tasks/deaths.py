@@ -20,8 +20,9 @@ def say_begun() -> None:
     worker.log_event(BEGUN, {"key": worker.get_current_task(), "worker": worker.address})
 
 
-def why_it_died(client: Client, future: Future[Any], case: str, stage: str) -> CaseError:
+def why_it_died(future: Future[Any], case: str, stage: str) -> CaseError:
     """The error of a `case` whose process was ended each time it was tried in `stage`."""
+    client: Client = future.client
     begun = [event for _, event in client.get_events(BEGUN)]
     workers = {event["worker"] for event in begun if event["key"] == future.key}
     ended = [event for _, event in client.get_events(OVER_MEMORY)]

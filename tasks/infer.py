@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import attempt, logged
+from tasks.belt import Belt, Line, arriving, hand_on
 from tasks.model import Model, load_networks
 from tasks.progress import progress_bar
 from tasks.scan.errors import UnknownSetting
@@ -20,6 +23,9 @@ from tasks.scan.records import FORBID_UNKNOWN, Outcome, Prediction, Prepared
 from unet import choose_device, choose_precision, predict
 from unet.backends import BackendName, Network, choose_backend, ready
 from unet.devices import DeviceName, Precision
+
+_one_at_a_time = threading.Lock()
+"""The network has the machine's cores, or the GPU, to itself: a second shard waits with its own till it ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +93,27 @@ def infer_case(
     return Prediction(prepared=prepared, logits=path, device=device.type, agreement=answer.agreement)
 
 
-@task(name="infer")
+@task(name="infer", cache_policy=NO_CACHE)
 def infer(
-    cases: Sequence[Outcome[Prepared]], model: Model, weights: Weights, config: InferenceConfig, work: Path
+    cases: Line[Prepared],
+    model: Model,
+    weights: Weights,
+    config: InferenceConfig,
+    work: Path,
+    belt: Belt[Prediction] | None = None,
 ) -> list[Outcome[Prediction]]:
-    """Logits for every case of the shard; the networks of the model are loaded once."""
-    networks = weights.ready(model, config.resolved())
-    results: list[Outcome[Prediction]] = []
-    with progress_bar("infer", len(cases)) as bar:
-        for case in cases:
-            tried = case.value is not None
-            results.append(attempt("infer", infer_case, case, networks, model, config, work) if tried else case)  # type: ignore[arg-type]
+    """Logits for every case of the shard, each put on `belt`; the networks of the model are loaded once."""
+    return logged("infer", hand_on(_inferred(cases, model, weights, config, work), belt))
+
+
+def _inferred(
+    cases: Line[Prepared], model: Model, weights: Weights, config: InferenceConfig, work: Path
+) -> Iterator[Outcome[Prediction]]:
+    with _one_at_a_time, progress_bar("infer", None) as bar:
+        networks = weights.ready(model, config.resolved())
+        for case in arriving(cases):
+            if case.value is None:
+                yield replace(case, value=None)  # type: ignore[misc]
+            else:
+                yield attempt("infer", infer_case, case, networks, model, config, work)
             bar.advance()
-    return logged("infer", results)

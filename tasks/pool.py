@@ -1,84 +1,55 @@
 """Dask processes that take the cases of a shard, one at a time each, and what is done when one of them dies or hangs.
 
-Plain futures in a window as wide as the pool, gathered and released one by one: measured to lose nothing and to repeat
-least when a case kills its worker (`docs/operations.md`). Nothing here knows what a stage computes.
+Plain futures in a window as wide as the pool, which stages that work side by side share, gathered and released one
+by one: measured to lose nothing and to repeat least when a case kills its worker (`docs/operations.md`). Nothing here
+knows what a stage computes.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeVar
 
 import dask
 import psutil
 from distributed import Client, Future, LocalCluster, wait
-from distributed.comm.addressing import parse_address, parse_host_port
-from distributed.comm.registry import get_backend
-from distributed.scheduler import KilledWorker
 
-from tasks.attempt import attempt, failed, problem_of
-from tasks.deaths import say_begun, why_it_died
+from tasks.belt import Belt, Line, at_end, belt_of, take
+from tasks.nursery import ENVIRONMENT, prepare_nursery
+from tasks.pool_config import PoolConfig
 from tasks.progress import progress_bar
-from tasks.scan.errors import CaseTimedOut, ServiceUnavailable
-from tasks.scan.records import FORBID_UNKNOWN, Outcome
+from tasks.scan.errors import ServiceUnavailable
+from tasks.scan.records import Outcome
+from tasks.work import Work, attempt_each, attempt_here, collect, timed_out
 
+A = TypeVar("A")
 B = TypeVar("B")
+Step = tuple[int, Outcome[Any], Outcome[Any]]
 CASE_SECONDS = 1800.0
 """How long one stage may take for one case before its worker is restarted without it."""
 CONNECT_SECONDS = 30
 RESTART_SECONDS = 30
 """How long to wait for a restarted worker to come back; the others work on without it if it does not."""
-FETCH_SECONDS = 60
-"""How long to wait for the result of a case that has ended."""
 GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
-UP_SECONDS = 1.0
-"""How long a new process waits before its first case; the nanny looks for it every 0.05 s."""
 CHUNK = 50
 """Small cases that travel together: a future costs about 2 ms, which is more than reading a header does."""
 
+CHECK_SECONDS = 1.0
+ARRIVAL_SECONDS = 0.05
+"""How long a stage that waits for its cases in hand looks away from those that arrive."""
+
+_slots: dict[str, tuple[threading.Semaphore, int]] = {}
+_slots_lock = threading.Lock()
 _own: dict[str, tuple[LocalCluster, int]] = {}
 """The local pools of this process by address, and how many workers each is to have."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolConfig:
-    """Which processes do the CPU's share of the work."""
-
-    __pydantic_config__ = FORBID_UNKNOWN
-
-    workers: int = 0
-    """Processes of the local pool; 0: one for each core."""
-    memory_mb: float = 0
-    """Memory that each of them may use; 0: an even share of four fifths of the machine's."""
-    address: str | None = None
-    """Address of a Dask scheduler to use instead, for example tcp://10.0.0.5:8786."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise ValueError("workers must be 0 (one for each core) or more")
-        if self.memory_mb < 0:
-            raise ValueError("memory_mb must be 0 (an even share) or more")
-        if self.address is not None:
-            _check_address(self.address)
-
-
-def _check_address(address: str) -> None:
-    """Raises ValueError when `address` cannot be one of a scheduler: Dask itself would try it for ever."""
-    try:
-        scheme, place = parse_address(address)
-        get_backend(scheme)
-        _, port = parse_host_port(place)
-        if not 0 < port < 65536:
-            raise ValueError(f"there is no port {port}")
-    except ValueError as error:
-        raise ValueError(f"'{address}' is no address like tcp://10.0.0.5:8786: {error}") from error
 
 
 @contextmanager
@@ -97,15 +68,21 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
         return
     count = config.workers or os.cpu_count() or 1
     memory = int(config.memory_mb * 1e6 or psutil.virtual_memory().total * 0.8 / count)
+    prepare_nursery()
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 2}),
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": 2,
+                "distributed.worker.multiprocessing-method": "forkserver",
+            }
+        ),
         LocalCluster(
             n_workers=count,
             threads_per_worker=1,
             memory_limit=memory,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # None means port 8787, of which a machine has one, on every interface
-            env={"PREFECT_PLUGINS_ENABLED": "false"},  # they start an event loop, and a worker already runs one
+            env=ENVIRONMENT,
         ) as cluster,
     ):
         _own[cluster.scheduler_address] = (cluster, count)
@@ -113,6 +90,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
             yield cluster.scheduler_address
         finally:
             del _own[cluster.scheduler_address]
+            _slots.pop(cluster.scheduler_address, None)
 
 
 def map_cases(
@@ -128,16 +106,20 @@ def map_cases(
     A case that fails, kills its worker or takes more than `seconds` (None: `CASE_SECONDS`) becomes an outcome with its
     problem; one that failed before passes by.
     """
-    results: list[Outcome[B]] = [replace(outcome, value=None) for outcome in cases]
-    waiting = [index for index, outcome in enumerate(cases) if outcome.value is not None]
-    if not waiting:
-        return results
-    work = _Work(stage=stage, function=function, arguments=arguments, seconds=seconds or CASE_SECONDS)
-    with Client(pool, timeout=CONNECT_SECONDS) as client, progress_bar(stage, len(waiting)) as bar:
-        for index, result in _run_window(client, work, cases, waiting):
-            results[index] = result
-            bar.advance()
-    return results
+    if all(case.value is None for case in cases):
+        return list(cases)
+    work = Work(stage=stage, function=function, arguments=arguments, seconds=seconds or CASE_SECONDS)
+    done = {place: after for place, _, after in _work_through(pool, work, belt_of(cases), len(cases))}
+    return [done[place] for place in range(len(cases))]
+
+
+def stream_cases(
+    pool: str, stage: str, function: Callable[..., B], cases: Line[A], *arguments: Any
+) -> Iterator[tuple[Outcome[A], Outcome[B]]]:
+    """Each case as it arrived, and what `map_cases` makes of it, as soon as it is finished; more may still arrive."""
+    work = Work(stage=stage, function=function, arguments=arguments, seconds=CASE_SECONDS)
+    for _, before, after in _work_through(pool, work, belt_of(cases), None):
+        yield before, after
 
 
 def map_small_cases(
@@ -158,7 +140,7 @@ def map_small_cases(
         for first in range(0, len(cases), CHUNK)
     ]
     results: list[Outcome[B]] = []
-    tried = map_cases(pool, stage, _attempt_each, chunks, stage, function, arguments, seconds=seconds)
+    tried = map_cases(pool, stage, attempt_each, chunks, stage, function, arguments, seconds=seconds)
     for chunk, done in zip(chunks, tried, strict=True):
         if done.value is not None:
             results += done.value
@@ -168,58 +150,105 @@ def map_small_cases(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """What is done to each case, and for how long at most."""
+class _Window:
+    """The cases that one stage has in the pool just now, by future: place in the line, case, and since when.
 
-    stage: str
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    seconds: float
+    `slots` are as many as the pool has workers, for all stages together: so whatever is submitted starts at once.
+    """
+
+    client: Client
+    work: Work
+    belt: Belt[Any]
+    slots: threading.Semaphore
+    running: dict[Future[Any], tuple[int, Outcome[Any], float]]
 
 
-def _run_window(
-    client: Client, work: _Work, cases: Sequence[Outcome[Any]], waiting: list[int]
-) -> Iterator[tuple[int, Outcome[Any]]]:
-    """Index and result of each case in `waiting`, as they finish; no more are submitted than there are workers."""
-    queue = iter(waiting)
-    running: dict[Future[Any], tuple[int, float]] = {}
-    width = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
+    """Place in the line, case, and result of each case on `belt`, as they finish."""
+    with Client(pool, timeout=CONNECT_SECONDS) as client, progress_bar(work.stage, total) as bar:
+        window = _Window(client=client, work=work, belt=belt, slots=_slots_of(client, pool), running={})
+        try:
+            for step in _run_window(window):
+                bar.advance()
+                yield step
+        finally:
+            for future in window.running:
+                future.cancel()
+
+
+def _slots_of(client: Client, pool: str) -> threading.Semaphore:
+    """As many as the pool has workers; a cluster that has grown has more."""
+    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    with _slots_lock:
+        slots, size = _slots.get(pool, (threading.Semaphore(0), 0))
+        if workers > size:
+            slots.release(workers - size)
+        _slots[pool] = (slots, max(size, workers))
+        return slots
+
+
+def _run_window(window: _Window) -> Iterator[Step]:
+    places, checked = count(), time.monotonic()
     while True:
-        while len(running) < width and (index := next(queue, None)) is not None:
-            future = client.submit(_attempt_here, work, cases[index], pure=False)
-            running[future] = (index, time.monotonic())
-        if not running:
+        yield from _take_in(window, places)
+        if not window.running:
             return
-        finished = _finished(running)
-        if not finished:
-            _check_workers(client)
+        finished = _finished(window.running, window.belt)
+        if not finished and time.monotonic() - checked > CHECK_SECONDS:
+            _check_workers(window.client)
+            checked = time.monotonic()
         for future in finished:
-            index, _ = running.pop(future)
+            place, case, _ = window.running.pop(future)
             try:
-                yield index, _collect(client, future, work.stage, cases[index])
-                future.release()
+                result = collect(future, window.work.stage, case)
             except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
-                running[future] = (index, time.monotonic())
-                _check_workers(client)
-        late = _overdue(running, work.seconds)
-        if late is not None:
-            index, _ = running.pop(late)
-            _restart_worker_of(client, late)
-            _check_workers(client)
-            error = CaseTimedOut(
-                cases[index].name,
-                f"stage {work.stage} took more than {work.seconds:.0f} s",
-                "a case that ends",
-                "look at the scan's size with `segment-cohort ingest`, or run it alone",
-            )
-            yield index, failed(cases[index], problem_of(error, work.stage))
-            running = {future: (number, time.monotonic()) for future, (number, _) in running.items()}
+                window.running[future] = (place, case, time.monotonic())
+                _check_workers(window.client)
+                continue
+            future.release()
+            yield place, case, result
+        yield from _end_late(window)
 
 
-def _finished(running: dict[Future[Any], tuple[int, float]]) -> list[Future[Any]]:
-    """The futures that ended, waiting up to a second for the first."""
+def _take_in(window: _Window, places: Iterator[int]) -> Iterator[Step]:
+    """Submits what has arrived while there is a slot; waits only when nothing is running. Failed cases pass by."""
+    while True:
+        idle = not window.running
+        if not idle and not window.slots.acquire(blocking=False):
+            return
+        case = take(window.belt, wait=idle)
+        if case is None or case.value is None:
+            if not idle:
+                window.slots.release()
+            if case is None:
+                return
+            yield next(places), case, case
+            continue
+        if idle:
+            window.slots.acquire()
+        future = window.client.submit(attempt_here, window.work, case, pure=False)
+        future.add_done_callback(lambda _: window.slots.release())  # when it ends, not when its stage has time for it
+        window.running[future] = (next(places), case, time.monotonic())
+
+
+def _end_late(window: _Window) -> Iterator[Step]:
+    """The case that has run for too long, if there is one, after its worker was restarted without it."""
+    late = _overdue(window.running, window.work.seconds)
+    if late is None:
+        return
+    place, case, _ = window.running.pop(late)
+    _restart_worker_of(window.client, late)
+    _check_workers(window.client)
+    for future, (number, other, _) in window.running.items():
+        window.running[future] = (number, other, time.monotonic())
+    yield place, case, timed_out(case, window.work)
+
+
+def _finished(running: Mapping[Future[Any], Any], belt: Belt[Any]) -> list[Future[Any]]:
+    """The futures that ended, waiting for the first: a second at most, and only briefly while more cases may arrive."""
+    seconds = 1.0 if at_end(belt) else ARRIVAL_SECONDS
     try:
-        return list(wait(list(running), timeout=1.0, return_when="FIRST_COMPLETED").done)
+        return list(wait(list(running), timeout=seconds, return_when="FIRST_COMPLETED").done)
     except TimeoutError:
         return []
 
@@ -249,9 +278,13 @@ def _fill_anew(cluster: LocalCluster, count: int) -> None:
     cluster.scale(count)
 
 
-def _overdue(running: dict[Future[Any], tuple[int, float]], seconds: float) -> Future[Any] | None:
+def _overdue(running: Mapping[Future[Any], tuple[int, Any, float]], seconds: float) -> Future[Any] | None:
     """The longest running future, if it ran for longer than `seconds`."""
-    late = [(since, future) for future, (_, since) in running.items() if time.monotonic() - since > seconds]
+    late = [
+        (since, future)
+        for future, (_, _, since) in running.items()
+        if not future.done() and time.monotonic() - since > seconds
+    ]
     return min(late, key=lambda pair: pair[0])[1] if late else None
 
 
@@ -261,31 +294,3 @@ def _restart_worker_of(client: Client, future: Future[Any]) -> None:
     future.cancel()
     stuck = [address for address, keys in processing.items() if future.key in keys]
     client.restart_workers(stuck, timeout=RESTART_SECONDS, raise_for_error=False)
-
-
-def _collect(client: Client, future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
-    """The outcome that `future` holds, or that its case killed its workers."""
-    try:
-        result: Outcome[Any] = future.result(timeout=FETCH_SECONDS)
-    except KilledWorker:
-        return failed(case, problem_of(why_it_died(client, future, case.name, stage), stage))
-    return result
-
-
-@cache
-def _settle_in() -> None:
-    """Waits, once in the life of a process: one that dies before Dask's nanny saw it up is never started again."""
-    time.sleep(UP_SECONDS)
-
-
-def _attempt_here(work: _Work, case: Outcome[Any]) -> Outcome[Any]:
-    """What a worker does with one case."""
-    _settle_in()
-    say_begun()
-    return attempt(work.stage, work.function, case, *work.arguments)
-
-
-def _attempt_each(
-    chunk: Sequence[Outcome[Any]], stage: str, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> list[Outcome[Any]]:
-    return [attempt(stage, function, case, *arguments) for case in chunk]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
+from tasks.belt import Belt, Line, hand_on
 from tasks.model import KeepLargest, Model
-from tasks.pool import map_cases
+from tasks.pool import stream_cases
 from tasks.preprocess import uncrop, unpad
 from tasks.scan.files import hash_files
 from tasks.scan.records import Outcome, Prediction, Segmentation
-from tasks.scan.resample import restore_labels
+from tasks.scan.restore import restore_labels
 from tasks.scan.volume import write_mask
 from tasks.signs import boundary_entropy, expected_dice, read_signs, sign_flags
 
@@ -29,8 +31,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     """The label map of `prediction` on the scan's own grid, written to `masks` and verified by reading it back."""
     prepared = prediction.prepared
     case = prepared.case
-    logits = unpad(np.load(prediction.logits), prepared.resampled_shape)
-    labels = restore_labels(np.ascontiguousarray(logits), prepared.crop_shape)
+    logits = unpad(np.load(prediction.logits, mmap_mode="r"), prepared.resampled_shape)
+    labels = restore_labels(logits, prepared.crop_shape)
     values = keep_largest(model_values(labels, model), model.keep_largest)
     whole = uncrop(values, prepared.crop_start, prepared.canonical_shape)
     path = masks / f"{case.name}.nii.gz"
@@ -57,12 +59,13 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     return segmentation
 
 
-@task(name="postprocess")
+@task(name="postprocess", cache_policy=NO_CACHE)
 def postprocess(
-    cases: Sequence[Outcome[Prediction]], model: Model, masks: Path, pool: str
+    cases: Line[Prediction], model: Model, masks: Path, pool: str, belt: Belt[Segmentation] | None = None
 ) -> list[Outcome[Segmentation]]:
-    """Every case of the shard back on its own grid, in parallel."""
-    return logged("postprocess", map_cases(pool, "postprocess", postprocess_case, cases, model, masks))
+    """Every case of the shard back on its own grid, in parallel, in the order they were finished and put on `belt`."""
+    done = stream_cases(pool, "postprocess", postprocess_case, cases, model, masks)
+    return logged("postprocess", hand_on((after for _, after in done), belt))
 
 
 def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
+from tasks.belt import Belt, Line, hand_on
 from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percentiles, modality_flags
 from tasks.ingest.size import check_resampled_size
 from tasks.model import Model, Plan, Window
-from tasks.pool import map_cases
+from tasks.pool import stream_cases
 from tasks.scan.content import hash_content
 from tasks.scan.errors import ChannelMismatch
 from tasks.scan.files import hash_files, save_array
@@ -62,11 +64,13 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
     )
 
 
-@task(name="preprocess")
-def preprocess(cases: Sequence[Outcome[Case]], model: Model, work: Path, pool: str) -> list[Outcome[Prepared]]:
-    """Every case of the shard on the network's grid, in parallel."""
-    done = map_cases(pool, "preprocess", preprocess_case, cases, model.plan, work, model.fingerprint)
-    return logged("preprocess", done)
+@task(name="preprocess", cache_policy=NO_CACHE)
+def preprocess(
+    cases: Line[Case], model: Model, work: Path, pool: str, belt: Belt[Prepared] | None = None
+) -> list[Outcome[Prepared]]:
+    """Every case of the shard on the network's grid, in parallel, in the order they were finished and put on `belt`."""
+    done = stream_cases(pool, "preprocess", preprocess_case, cases, model.plan, work, model.fingerprint)
+    return logged("preprocess", hand_on((after for _, after in done), belt))
 
 
 def check_channels(case: Case, plan: Plan) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
@@ -31,9 +33,49 @@ def let_bars_speak() -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Bar]:
-    """A bar of `total` steps called `title` on standard error, while the block runs."""
-    with Progress(
+def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
+    """A bar of `total` steps (None: nobody knows how many) called `title` on standard error, while the block runs.
+
+    Bars that run at the same time stand below each other.
+    """
+    with _screen() as progress:
+        task = progress.add_task(title, total=total, done="0" if total is None else f"0/{total}", note="")
+        seen = count(1)
+
+        def advance() -> None:
+            number = next(seen)
+            progress.update(task, advance=1, done=f"{number}" if total is None else f"{number}/{total}")
+
+        def show(share: float, text: str) -> None:
+            progress.update(task, completed=share * (total or 1), done=f"{share:.0%}", note=text)
+
+        yield Bar(advance=advance, show=show)
+
+
+_shown: list[Progress] = []
+_users: list[int] = []
+_lock = threading.Lock()
+
+
+@contextmanager
+def _screen() -> Iterator[Progress]:
+    """The one display that rich allows at a time; it lasts until its last user leaves."""
+    with _lock:
+        if not _shown:
+            _shown.append(_display())
+            _shown[0].start()
+        _users.append(1)
+    try:
+        yield _shown[0]
+    finally:
+        with _lock:
+            _users.pop()
+            if not _users:
+                _shown.pop().stop()
+
+
+def _display() -> Progress:
+    return Progress(
         TextColumn("{task.description:<12}"),
         BarColumn(),
         TextColumn("{task.fields[done]:>7}"),
@@ -42,14 +84,4 @@ def progress_bar(title: str, total: int) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
-    ) as progress:
-        task = progress.add_task(title, total=total, done=f"0/{total}", note="")
-
-        def advance() -> None:
-            progress.advance(task)
-            progress.update(task, done=f"{progress.tasks[0].completed:.0f}/{total}")
-
-        def show(share: float, text: str) -> None:
-            progress.update(task, completed=share * total, done=f"{share:.0%}", note=text)
-
-        yield Bar(advance=advance, show=show)
+    )

@@ -65,3 +65,12 @@ def stumble_once(_: int, marker: Path) -> str:
 
 def process_id(_: int) -> int:
     return os.getpid()
+
+
+def die_at_six(number: int) -> int:
+    return die_at_three(number // 2) * 2
+
+
+def environment(_: int) -> dict[str, str]:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PREFECT_PLUGINS_ENABLED")
+    return {name: os.environ.get(name, "") for name in names}

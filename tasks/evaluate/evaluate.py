@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
+from tasks.belt import Line
 from tasks.evaluate.metrics import Measures, measure
-from tasks.pool import map_cases
+from tasks.pool import stream_cases
 from tasks.scan.errors import UnknownLabel, UnknownSetting
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import FORBID_UNKNOWN, Outcome, Score, Scores, Segmentation, Signs, Source
@@ -75,28 +77,22 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
     return Scores(segmentation=segmentation, scores=scores)
 
 
-@task(name="evaluate")
+@task(name="evaluate", cache_policy=NO_CACHE)
 def evaluate(
-    cases: Sequence[Outcome[Segmentation]], labels: Mapping[int, str], config: EvaluationConfig, pool: str
+    cases: Line[Segmentation], labels: Mapping[int, str], config: EvaluationConfig, pool: str
 ) -> list[Outcome[Scores]]:
     """Every case of the shard scored, in parallel. A case whose reference is refused keeps its mask, unscored."""
-    results = map_cases(pool, "evaluate", evaluate_case, cases, labels, config)
-    return keep_refused(cases, logged("evaluate", results), labels, config)
+    done = stream_cases(pool, "evaluate", evaluate_case, cases, labels, config)
+    return logged("evaluate", (keep_refused(before, after, labels, config) for before, after in done))
 
 
 def keep_refused(
-    before: Sequence[Outcome[Segmentation]],
-    after: Sequence[Outcome[Scores]],
-    labels: Mapping[int, str],
-    config: EvaluationConfig,
-) -> list[Outcome[Scores]]:
-    """`after`, where a case whose reference was refused has its segmentation all the same, unscored."""
-    return [
-        replace(result, value=unscored(case.value, labels, config, "reference_refused"))
-        if case.value and not result.value
-        else result
-        for case, result in zip(before, after, strict=True)
-    ]
+    before: Outcome[Segmentation], after: Outcome[Scores], labels: Mapping[int, str], config: EvaluationConfig
+) -> Outcome[Scores]:
+    """`after`; a case whose reference was refused has its segmentation all the same, unscored."""
+    if before.value is None or after.value is not None:
+        return after
+    return replace(after, value=unscored(before.value, labels, config, "reference_refused"))
 
 
 def score_label(label: tuple[int, str], measures: Measures, tolerance_mm: float, voxel_ml: float) -> Score:

@@ -28,7 +28,8 @@ def compare_folders(
     labels = {value: str(value) for value in sorted({v for one in read if one.value for v in one.value.volumes_ml})}
     config.tolerances_mm(labels)  # a tolerance for a label that nobody has is refused here, not case by case
     scored = map_cases(pool, "evaluate", evaluate_case, read, labels, config)
-    return keep_refused(read, scored, labels, config), labels
+    kept = [keep_refused(before, after, labels, config) for before, after in zip(read, scored, strict=True)]
+    return kept, labels
 
 
 def read_prediction(found: Found, alone: frozenset[str]) -> Segmentation:

@@ -15,7 +15,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("tasks", "unet")
-ORCHESTRATION = frozenset({"tasks.attempt", "tasks.deaths", "tasks.pool", "tasks.progress", "tasks.scan.errors"})
+ORCHESTRATION = frozenset(
+    {
+        f"tasks.{name}"
+        for name in ("attempt", "belt", "deaths", "nursery", "pool", "pool_config", "progress", "scan.errors", "work")
+    }
+)
 """Modules of ours that decide where and when a stage runs and how it is told, never what comes out of it."""
 ORCHESTRATORS = frozenset({"prefect", "dask", "distributed", "pydantic", "rich", "psutil", "jinja2", "matplotlib"})
 """Packages of others of which the same is true."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from prefect import get_run_logger, runtime, task
 
 from tasks.ingest import SetAside
 from tasks.report.groups import GROUPS, write_own_groups
+from tasks.report.line import line_times
 from tasks.report.page import Beside, write_page
 from tasks.report.pictures import draw_pictures
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
@@ -43,7 +45,8 @@ def report(
     pool: str,
 ) -> Report:
     """The report of a run, written to `output`; the pictures are drawn by the pool."""
-    run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)}
+    times = line_times(outcomes, datetime.fromisoformat(provenance["started"]).timestamp())
+    run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)} | times
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
     groups = write_own_groups(outcomes, labels, output)

@@ -232,11 +232,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one stage took for one case. Peak memory is the process's high-water mark after the stage."""
+    """What one stage took for one case. Peak memory is the process's high-water mark after the stage.
+
+    `began` is seconds since 1970; 0 where it is not known.
+    """
 
     stage: str
     seconds: float
     peak_memory_mb: float
+    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,21 +51,6 @@ def resample_labels(labels: NDArray[np.uint16], shape: Shape) -> NDArray[np.uint
     return result
 
 
-def restore_labels(logits: NDArray[np.float32], shape: Shape) -> NDArray[np.uint8]:
-    """The class with the largest logit, at `shape`, of `logits` (K, X, Y, Z) resampled linearly.
-
-    Classes pass one at a time, so no more than two volumes of `shape` exist; the result equals the argmax over all.
-    """
-    best = restore_logits(torch.from_numpy(logits[0]), shape).clone()
-    labels = torch.zeros(shape, dtype=torch.uint8)
-    for value in range(1, len(logits)):
-        score = restore_logits(torch.from_numpy(logits[value]), shape)
-        better = score > best
-        labels[better] = value
-        torch.maximum(best, score, out=best)
-    return labels.numpy()
-
-
 def restore_logits(volume: torch.Tensor, shape: Shape) -> torch.Tensor:
     """One class's `volume` (X, Y, Z), linearly at `shape`."""
     if tuple(volume.shape) == shape:

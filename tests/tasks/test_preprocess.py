@@ -8,7 +8,8 @@ from tasks.postprocess import keep_largest, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
 from tasks.scan.errors import ChannelMismatch, TooLarge
 from tasks.scan.records import Case, Geometry, Prediction, Source, join_channels
-from tasks.scan.resample import coarse_axis, resample_image, resample_labels, resampled_shape, restore_labels
+from tasks.scan.resample import coarse_axis, resample_image, resample_labels, resampled_shape
+from tasks.scan.restore import restore_labels
 from tasks.scan.volume import read_geometry, read_labels
 from tests.phantoms import affine, box, picture, write_nifti
 from unet import UNetConfig

@@ -1,0 +1,119 @@
+"""The belts between stages that work side by side: what one has finished, the next takes; a full belt stops the first.
+
+So the work files on disk are bounded: no stage is more than a belt ahead of the next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import Empty, Full, Queue
+from typing import Any, Generic, TypeVar
+
+from tasks.scan.records import Outcome
+
+T = TypeVar("T")
+LONGEST = 4
+"""Cases on a belt: enough that the next stage never waits for a slow one among quick ones."""
+POLL_SECONDS = 0.5
+
+
+class LineStoppedError(Exception):
+    """The run ended while a stage was at work: it need not go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Belt(Generic[T]):
+    """Outcomes on their way to the next stage; None says that no more will come."""
+
+    queue: Queue[Outcome[T] | None] = field(default_factory=lambda: Queue(LONGEST))
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+Line = Sequence[Outcome[T]] | Belt[T]
+"""What a stage works through: cases that are all there, or those that arrive on a belt."""
+
+
+@contextmanager
+def belts() -> Iterator[tuple[Belt[Any], Belt[Any], Belt[Any]]]:
+    """The three belts of a line of four stages, which all stop when this block is left by an exception."""
+    stopped = threading.Event()
+    try:
+        yield Belt(stopped=stopped), Belt(stopped=stopped), Belt(stopped=stopped)
+    except BaseException:
+        stopped.set()
+        raise
+
+
+def belt_of(line: Line[T]) -> Belt[T]:
+    """`line` as a belt."""
+    if isinstance(line, Belt):
+        return line
+    belt: Belt[T] = Belt(queue=Queue())
+    for outcome in line:
+        belt.queue.put(outcome)
+    belt.queue.put(None)
+    return belt
+
+
+def take(belt: Belt[T], *, wait: bool) -> Outcome[T] | None:
+    """The next outcome on `belt`, if it is there or `wait` is true; None when it is not, or none will come.
+
+    Raises LineStoppedError when the run ended meanwhile.
+    """
+    while not belt.stopped.is_set():
+        try:
+            outcome = belt.queue.get(block=wait, timeout=POLL_SECONDS)
+        except Empty:
+            if wait:
+                continue
+            return None
+        if outcome is None:
+            belt.queue.put(None)  # whoever asks again is told again
+        return outcome
+    raise LineStoppedError
+
+
+def at_end(belt: Belt[Any]) -> bool:
+    """Whether `belt` is empty and will stay so."""
+    return bool(belt.queue.queue) and belt.queue.queue[0] is None
+
+
+def arriving(line: Line[T]) -> Iterator[Outcome[T]]:
+    """Each outcome of `line` when it arrives."""
+    belt = belt_of(line)
+    while (outcome := take(belt, wait=True)) is not None:
+        yield outcome
+
+
+def hand_on(outcomes: Iterable[Outcome[T]], belt: Belt[T] | None) -> Iterator[Outcome[T]]:
+    """`outcomes`, each put on `belt` as it comes, if there is one; at the end, however it came, the belt is ended."""
+    try:
+        for outcome in outcomes:
+            _put(belt, outcome)
+            yield outcome
+    finally:
+        _put(belt, None)
+
+
+def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
+    while belt is not None and not belt.stopped.is_set():
+        try:
+            belt.queue.put(outcome, timeout=POLL_SECONDS)
+        except Full:
+            continue
+        return
+
+
+def finished(line: Sequence[Any]) -> list[Outcome[Any]]:
+    """What the last of the futures in `line` returned, when all have ended. Raises what the first one raised."""
+    results: list[list[Outcome[Any]]] = [stage.result() for stage in line]
+    return results[-1]
+
+
+def in_order(outcomes: Iterable[Outcome[T]], cases: Sequence[Outcome[Any]]) -> list[Outcome[T]]:
+    """`outcomes`, which came as they were finished, in the order of `cases`."""
+    place = {case.name: number for number, case in enumerate(cases)}
+    return sorted(outcomes, key=lambda outcome: place[outcome.name])

@@ -1,0 +1,29 @@
+"""Where the time of a run went: seconds by stage, and how much of the time the network was at work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.scan.records import Outcome
+
+BEFORE_THE_LINE = "ingest"
+
+
+def line_times(outcomes: Sequence[Outcome[Any]], since: float) -> dict[str, Any]:
+    """Of the stages that work side by side: the seconds of each, over all its processes, and of all together.
+
+    `network_busy` is the share of the seconds from the start of the first case to the end of the last in which `infer`
+    had a case in hand. Only what began after `since`, in seconds since 1970; empty where nothing did.
+    """
+    costs = [
+        cost for outcome in outcomes for cost in outcome.costs if cost.began >= since and cost.stage != BEFORE_THE_LINE
+    ]
+    if not costs:
+        return {}
+    stages = dict.fromkeys(cost.stage for cost in sorted(costs, key=lambda cost: cost.began))
+    seconds = {stage: sum(cost.seconds for cost in costs if cost.stage == stage) for stage in stages}
+    wall = max(cost.began + cost.seconds for cost in costs) - min(cost.began for cost in costs)
+    rounded = {stage: round(of_stage, 2) for stage, of_stage in seconds.items()}
+    busy = round(seconds.get("infer", 0.0) / wall, 3) if wall else 0.0
+    return {"seconds_by_stage": {**rounded, "all_side_by_side": round(wall, 2)}, "network_busy": busy}

@@ -1,0 +1,128 @@
+"""From the logits of a few dozen classes on the network's grid to one label map on the scan's, in little memory.
+
+All classes at the scan's size would be gigabytes. Here the result grows slab by slab, class after class, and a class is
+interpolated only where it can win: between eight neighbouring voxels it is nowhere above the largest of its eight
+logits, and somebody is nowhere below the largest of the eight's smallest. So the result is bit for bit the argmax over
+all classes at full size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tasks.scan.records import Shape
+
+SLAB_VOXELS = 2**20
+"""Voxels of the scan that are decided at a time: so few that the processor's cache holds what is needed for them."""
+ROUNDING = 2.0**-20
+"""By how much of the largest logit an interpolated value may leave the range of its neighbours, as float32 rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Which two voxels of the network's grid, `low` and `high`, each of the scan's lies between, and how far along."""
+
+    low: Tensor
+    high: Tensor
+    share: Tensor
+
+
+Box = tuple[slice, ...]
+
+
+def restore_labels(logits: NDArray[np.floating], shape: Shape) -> NDArray[np.uint8 | np.uint16]:
+    """The class with the largest logit, at `shape`, of `logits` (K, X, Y, Z), which may be a file mapped to memory.
+
+    They are interpolated linearly: x_in = scale · (x_out + ½) − ½. Of equal logits the first class wins.
+    """
+    axes = [_axis(n, length) for n, length in zip(logits.shape[1:], shape, strict=True)]
+    boxes = _where_it_can_win(logits, axes)
+    kind = np.uint8 if len(logits) <= 256 else np.uint16
+    labels = np.zeros(shape, kind)
+    thickness = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+    for first in range(0, shape[0], thickness):
+        slab = slice(first, min(first + thickness, shape[0]))
+        labels[slab] = _decide(logits, boxes, axes, slab, shape).astype(kind)
+    return labels
+
+
+def _decide(
+    logits: NDArray[np.floating], boxes: list[Box | None], axes: list[_Axis], slab: slice, shape: Shape
+) -> NDArray[np.int32]:
+    """The labels of the scan's voxels in `slab` of the first axis."""
+    whole = (slab, slice(0, shape[1]), slice(0, shape[2]))
+    best = interpolate(logits[0], axes, whole)
+    labels = torch.zeros(best.shape, dtype=torch.int32)
+    for value, box in enumerate(boxes):
+        if value == 0 or box is None:
+            continue
+        part = (slice(max(box[0].start, slab.start), min(box[0].stop, slab.stop)), *box[1:])
+        if part[0].start >= part[0].stop:
+            continue
+        here = (slice(part[0].start - slab.start, part[0].stop - slab.start), *part[1:])
+        score = interpolate(logits[value], axes, part)
+        better = score > best[here]
+        labels[here].masked_fill_(better, value)
+        torch.maximum(best[here], score, out=best[here])
+    found: NDArray[np.int32] = labels.numpy()
+    return found
+
+
+def interpolate(volume: NDArray[np.floating], axes: list[_Axis], box: Box) -> Tensor:
+    """`volume` (X, Y, Z) at the voxels of the scan in `box`. Each voxel's value is the same whatever the box is."""
+    low = [int(axis.low[part.start]) for axis, part in zip(axes, box, strict=True)]
+    high = [int(axis.high[part.stop - 1]) + 1 for axis, part in zip(axes, box, strict=True)]
+    needed = volume[tuple(slice(first, last) for first, last in zip(low, high, strict=True))]
+    result = torch.from_numpy(np.ascontiguousarray(needed, np.float32))
+    for dim, (axis, part, first) in enumerate(zip(axes, box, low, strict=True)):
+        share = axis.share[part]
+        if not bool(share.any()):
+            result = result.index_select(dim, axis.low[part] - first)
+            continue
+        below, above = (result.index_select(dim, index[part] - first) for index in (axis.low, axis.high))
+        result = torch.lerp(below, above, share.reshape([-1 if d == dim else 1 for d in range(3)]))
+    return result
+
+
+def _axis(length: int, wanted: int) -> _Axis:
+    places = (torch.arange(wanted, dtype=torch.float64) + 0.5) * (length / wanted) - 0.5
+    places = places.clamp(0, length - 1)
+    low = places.floor().long()
+    return _Axis(low, (low + 1).clamp(max=length - 1), (places - low).float())
+
+
+def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[Box | None]:
+    """For each class the box of the scan's voxels outside of which another class is above it; None if that is all."""
+    floor = torch.full((), -torch.inf)
+    largest = 0.0
+    for volume in logits:
+        values = _neighbours(volume)
+        floor = torch.maximum(floor, -functional.max_pool3d(-values, 2, 1)[0])
+        largest = max(largest, float(values.abs().max()))
+    floor -= largest * ROUNDING
+    return [_box(functional.max_pool3d(_neighbours(volume), 2, 1)[0] > floor, axes) for volume in logits]
+
+
+def _neighbours(volume: NDArray[np.floating]) -> Tensor:
+    """`volume` (1, X + 1, Y + 1, Z + 1), the last voxel of each axis twice: so every voxel has one after it."""
+    values = torch.from_numpy(np.ascontiguousarray(volume, np.float32))
+    return functional.pad(values[None, None], (0, 1) * 3, mode="replicate")[0]
+
+
+def _box(cells: Tensor, axes: list[_Axis]) -> Box | None:
+    """The scan's voxels whose lower neighbours are in the box around `cells` (X, Y, Z); None where there are none."""
+    if not bool(cells.any()):
+        return None
+    box = []
+    for dim, axis in enumerate(axes):
+        used = torch.nonzero(cells.any(dim=[d for d in range(3) if d != dim])).flatten()
+        start = int(torch.searchsorted(axis.low, used[0]))
+        stop = int(torch.searchsorted(axis.low, used[-1], right=True))
+        box.append(slice(start, stop))
+    return None if any(part.start >= part.stop for part in box) else tuple(box)

@@ -1,0 +1,26 @@
+"""The time of a run by stage, in numbers that can be added up by eye."""
+
+import pytest
+
+from tasks.report.line import line_times
+from tasks.scan.records import Cost, Outcome
+
+
+def took(stage: str, began: float, seconds: float) -> Cost:
+    return Cost(stage=stage, seconds=seconds, peak_memory_mb=1, began=began)
+
+
+def test_stages_side_by_side_are_summed_by_stage_and_timed_together():
+    first = (took("ingest", 100, 9), took("preprocess", 110, 2), took("infer", 112, 4), took("evaluate", 116, 1))
+    second = (took("preprocess", 110, 3), took("infer", 116, 3), took("evaluate", 119, 1))
+    found = line_times([Outcome(name="a", costs=first), Outcome(name="b", costs=second)], since=100)
+    assert found["seconds_by_stage"] == {"preprocess": 5, "infer": 7, "evaluate": 2, "all_side_by_side": 10}
+    assert found["network_busy"] == pytest.approx(0.7)
+
+
+def test_what_an_earlier_run_took_does_not_count():
+    assert line_times([Outcome(name="a", costs=(took("infer", 50, 4),))], since=100) == {}
+
+
+def test_a_run_without_a_case_has_no_times():
+    assert line_times([], since=0) == {}

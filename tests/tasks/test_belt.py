@@ -1,0 +1,121 @@
+"""Stages side by side: in order, bounded, and never left waiting."""
+
+import threading
+import time
+
+import pytest
+
+from tasks import belt as belt_module
+from tasks.belt import Belt, LineStoppedError, arriving, belts, finished, hand_on, in_order
+from tasks.pool import PoolConfig, map_cases, open_pool, stream_cases
+from tasks.scan.records import Outcome
+from tests import poison
+
+
+def numbers(count: int) -> list[Outcome[int]]:
+    return [Outcome(name=f"n{number}", value=number) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with open_pool(PoolConfig(workers=2)) as address:
+        yield address
+
+
+def test_what_is_put_on_a_belt_arrives_in_order():
+    belt: Belt[int] = Belt()
+    list(hand_on(numbers(3), belt))
+    assert [outcome.value for outcome in arriving(belt)] == [0, 1, 2]
+    assert list(arriving(belt)) == []
+
+
+def test_a_full_belt_stops_the_stage_before_it():
+    belt: Belt[int] = Belt()
+    sent: list[Outcome[int]] = []
+    thread = threading.Thread(target=lambda: sent.extend(hand_on(numbers(20), belt)))
+    thread.start()
+    time.sleep(0.3)
+    assert belt.queue.qsize() == belt_module.LONGEST
+    assert len(list(arriving(belt))) == 20
+    thread.join()
+
+
+def test_a_belt_ends_when_the_stage_before_it_breaks():
+    belt: Belt[int] = Belt()
+
+    def broken():
+        yield from numbers(1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(hand_on(broken(), belt))
+    assert [outcome.value for outcome in arriving(belt)] == [0]
+
+
+def test_a_stage_that_waits_is_told_when_the_run_ends():
+    waiting = []
+
+    def work():
+        with pytest.raises(LineStoppedError):
+            list(arriving(waiting[0]))
+
+    def interrupted():
+        with belts() as (first, _, _):
+            waiting.append(first)
+            thread.start()
+            raise KeyboardInterrupt
+
+    thread = threading.Thread(target=work)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+def test_outcomes_go_back_to_the_order_of_their_cases():
+    cases = numbers(4)
+    assert in_order(cases[::-1], cases) == cases
+
+
+def test_three_stages_of_one_pool_pass_all_cases_on_and_one_that_kills_its_process_costs_itself(pool):
+    """More cases than belts and processes hold: a stage that waited for another with its processes would never end."""
+    first: Belt[int] = Belt()
+    second: Belt[int] = Belt()
+    results: list[Outcome[int]] = []
+
+    def after(stage, function, line):
+        return (outcome for _, outcome in stream_cases(pool, stage, function, line))
+
+    stages = [
+        threading.Thread(target=lambda: list(hand_on(after("one", poison.double, numbers(25)), first))),
+        threading.Thread(target=lambda: list(hand_on(after("two", poison.die_at_six, first), second))),
+        threading.Thread(target=lambda: results.extend(after("three", poison.double, second))),
+    ]
+    for stage in stages:
+        stage.start()
+    for stage in stages:
+        stage.join(timeout=120)
+    assert [stage.is_alive() for stage in stages] == [False, False, False]
+    expected = [None if number == 3 else 4 * number for number in range(25)]
+    assert [outcome.value for outcome in in_order(results, numbers(25))] == expected
+    assert in_order(results, numbers(25))[3].problem.reason == "worker_died"
+
+
+def test_the_first_stage_that_broke_is_what_is_raised():
+    class Ended:
+        def __init__(self, outcomes):
+            self.outcomes = outcomes
+
+        def result(self):
+            if self.outcomes is None:
+                raise ZeroDivisionError
+            return self.outcomes
+
+    assert finished([Ended([]), Ended(numbers(1))]) == numbers(1)
+    with pytest.raises(ZeroDivisionError):
+        finished([Ended(None), Ended(numbers(1))])
+
+
+def test_a_process_of_the_pool_has_one_thread_for_its_numbers_and_no_plugins(pool):
+    (found,) = map_cases(pool, "environment", poison.environment, numbers(1))
+    assert found.value == {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PREFECT_PLUGINS_ENABLED": "false"}
