@@ -17,6 +17,9 @@ POOLED = ("ingest", "train", "run", "evaluate")
 """The commands that need a pool of processes."""
 EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over (the
 report is written); 2 the run itself could not start, nothing was touched"""
+INGEST_EPILOG = """reads headers only, and of an unchanged folder not even those; a refused case has its reason, what
+was found, what was needed and the remedy (docs/reasons.md); files that are no scan come last. Exit codes: 0 every case
+can be read; 1 some cannot; 2 the look could not start"""
 TRAINING_EXIT_CODES = """exit codes: 0 the model is written, and no case needs attention; 1 some case could not be
 learnt from or segmented (validation/report.html); 2 the training could not start, or its loss was no number any more"""
 
@@ -71,7 +74,12 @@ def _add_demo(commands: Commands) -> None:
 
 
 def _add_ingest(commands: Commands) -> None:
-    ingest = _add(commands, "ingest", "what would be segmented: one line a case, with geometry, warnings and reasons")
+    ingest = _add(
+        commands,
+        "ingest",
+        "what would be segmented: one line a case, with geometry, warnings and reasons",
+        INGEST_EPILOG,
+    )
     _cohort(ingest)
     ingest.add_argument("--output", type=Path, metavar="CSV", help="write the table there too")
     _pool(ingest)

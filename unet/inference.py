@@ -6,19 +6,18 @@ Isensee et al. 2021: half-patch steps, redistributed evenly so that the last til
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations, pairwise, product
-from math import ceil, prod
+from math import ceil
 
 import torch
 from torch import Tensor
 
 from unet.agreement import count_pairs, mean_pairwise_dice
 from unet.backends import Network
-
-ONE_PASS_VOXELS = 2**23
-"""A constant, not what memory is free: one scan gives one mask on every machine. About 5 GB at 32 maps."""
+from unet.memory import usual_tile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +44,32 @@ def predict(
     all flips of these spatial axes; give only axes that training mirrored. In tiles, the label maps that are compared
     for the agreement are those of the tile whose centre is nearest.
     """
-    size = tuple(image.shape[1:])
+    return predict_in(usual_tile(tuple(image.shape[1:]), patch), networks, image, mirror_axes)
+
+
+@torch.inference_mode()
+def predict_in(
+    tile: tuple[int, ...] | None,
+    networks: Sequence[Network],
+    image: Tensor,
+    mirror_axes: Sequence[int] = (),
+    sums: Sums | None = None,
+) -> Answer:
+    """What `predict` returns, in tiles of `tile` (None: in one pass), summed in `sums` if they are given."""
     voices = _voices(networks, mirror_axes)
-    if prod(size) <= ONE_PASS_VOXELS:
-        logits, maps = _heard(voices, image)
-        return Answer(logits=logits, agreement=mean_pairwise_dice(count_pairs(maps, len(logits))))
-    tile = tuple(min(length, limit) for length, limit in zip(size, largest_tile(patch), strict=True))
-    return _stitched(voices, image, tile)
+    if tile is not None:
+        return _stitched(voices, image, tile, sums)
+    logits, maps = _heard(voices, image)
+    return Answer(logits=logits, agreement=mean_pairwise_dice(count_pairs(maps, len(logits))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """Where the weighted logits of tiles are added up: zeros (K, X, Y, Z), perhaps in a file, and after each tile
+    what lets its part go from memory."""
+
+    values: Tensor
+    let_go: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,45 +88,49 @@ def _voices(networks: Sequence[Network], mirror_axes: Sequence[int]) -> list[_Vo
     return [_Voice(networks[0], (axes,)) for axes in flips]
 
 
-def _stitched(voices: Sequence[_Voice], image: Tensor, tile: tuple[int, ...]) -> Answer:
+def _stitched(voices: Sequence[_Voice], image: Tensor, tile: tuple[int, ...], sums: Sums | None) -> Answer:
     """The answer in tiles."""
     size = tuple(image.shape[1:])
     importance = gaussian_weights(tile).to(image.device)
-    total, weights = torch.zeros((), device=image.device), torch.zeros(size, device=image.device)
-    counts = torch.zeros(())
+    weights, counts = torch.zeros(size, device=image.device), torch.zeros(())
     for place, core in tiles_with_cores(size, tile):
-        part = image[(slice(None), *place)]
-        logits, maps = _heard(voices, part)
-        if not total.ndim:
-            total = torch.zeros((len(logits), *size), device=image.device)
-        total[(slice(None), *place)] += logits * importance
+        logits, maps = _heard(voices, image[(slice(None), *place)])
+        if sums is None:
+            sums = Sums(values=torch.zeros((len(logits), *size), device=image.device), let_go=lambda: None)
+        sums.values[(slice(None), *place)] += logits.mul_(importance)
         weights[place] += importance
         counts = counts + count_pairs(maps[(slice(None), *core)], len(logits))
-    return Answer(logits=total.div_(weights), agreement=mean_pairwise_dice(counts))
+        sums.let_go()
+    if sums is None:
+        raise ValueError(f"an image of {size} has no voxel")
+    for of_class in sums.values:
+        of_class.div_(weights)
+        sums.let_go()
+    return Answer(logits=sums.values, agreement=mean_pairwise_dice(counts))
 
 
 def _heard(voices: Sequence[_Voice], image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean logits (K, X, Y, Z) over `voices`, and the label map of each, (M, X, Y, Z), when there are several."""
-    total = torch.zeros((), device=image.device)
+    """Mean logits (K, X, Y, Z) over `voices`, and the label map of each, (M, X, Y, Z), when there are several.
+
+    Added up in what the first network returned: another volume of all classes may be what memory cannot hold.
+    """
     maps: list[Tensor] = []
-    for voice in voices:
-        logits = torch.zeros((), device=image.device)
-        for flip in voice.flips:
-            dims = [axis + 1 for axis in flip]
-            logits = logits + voice.network(image.flip(dims)[None])[0].flip(dims)
+
+    def speak(voice: _Voice) -> Tensor:
+        logits = reduce(Tensor.add_, (_flipped(voice.network, image, flip) for flip in voice.flips))
         if len(voices) > 1:
             maps.append(logits.argmax(dim=0).to(torch.int16))
-        total = total + logits
-    answers = sum(len(voice.flips) for voice in voices)
-    return total / answers, torch.stack(maps) if maps else torch.zeros((0, *image.shape[1:]), dtype=torch.int16)
+        return logits
+
+    total, count = reduce(Tensor.add_, map(speak, voices)), sum(len(voice.flips) for voice in voices)
+    mean = total if count == 1 else total.div_(count)
+    return mean, torch.stack(maps) if maps else torch.zeros((0, *image.shape[1:]), dtype=torch.int16)
 
 
-def largest_tile(patch: tuple[int, ...]) -> tuple[int, ...]:
-    """`patch` times the largest integer that keeps it within half of what may be one pass; `patch` itself at least."""
-    factor = 1
-    while prod(patch) * (factor + 1) ** len(patch) <= ONE_PASS_VOXELS // 2:
-        factor += 1
-    return tuple(side * factor for side in patch)
+def _flipped(network: Network, image: Tensor, flip: tuple[int, ...]) -> Tensor:
+    """The logits (K, X, Y, Z) that `network` gives to `image` flipped along the axes `flip`, flipped back."""
+    dims = [axis + 1 for axis in flip]
+    return network(image.flip(dims)[None])[0].flip(dims) if dims else network(image[None])[0]
 
 
 def tile_starts(length: int, tile: int) -> list[int]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tasks.ingest.found import Found, SetAside
 from tasks.ingest.glance import source_of
-from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder
+from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder, looked_at_once
 from tasks.ingest.names import name_of_file
 from tasks.scan.errors import UnknownSetting
 from tasks.scan.records import Source, join_channels
@@ -57,7 +57,9 @@ def find_in_bids(folder: Path, search: Search) -> Finding:
     """
     cases: list[Found] = []
     set_aside: list[SetAside] = []
-    for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
+    subjects = sorted(path for path in folder.glob("sub-*") if path.is_dir())
+    search = looked_at_once(subjects, search)
+    for subject in subjects:
         found, others = find_in_folder(subject, search)
         cases += [_bids_case(case) for case in found]
         set_aside += others
@@ -70,7 +72,10 @@ def find_in_bids(folder: Path, search: Search) -> Finding:
     if not (folder / "derivatives").is_dir():
         return scans, set_aside
     labels, others = find_in_folder(folder / "derivatives", search)
-    matched = [_with_bids_reference(case, labels) for case in scans]
+    stems: dict[str, list[Found]] = defaultdict(list)
+    for label in labels:
+        stems[name_of_file(label.image.files[0], label.image.files[0].parent)].append(label)
+    matched = [_with_bids_reference(case, stems) for case in scans]
     return [case for case, _ in matched], [*set_aside, *others, *(item for _, items in matched for item in items)]
 
 
@@ -164,7 +169,7 @@ def _channels_of(folder: Path) -> tuple[str, ...]:
 def _description(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnknownSetting(f"'{folder / 'dataset.json'}' is not JSON; copy or write it again") from error
     return content if isinstance(content, dict) else {}
 
@@ -187,14 +192,11 @@ def _not_an_anatomical_image(case: Found) -> str:
     return "a label map beside the scans" if _BIDS_LABELS.search(case.name) else ""
 
 
-def _with_bids_reference(case: Found, labels: Sequence[Found]) -> tuple[Found, list[SetAside]]:
-    entities = case.name.rsplit("_", 1)[0]
-    stems = {name_of_file(label.image.files[0], label.image.files[0].parent): label for label in labels}
-    own = [
-        label
-        for stem, label in stems.items()
-        if stem == case.name or stem.startswith(f"{case.name}_") or re.fullmatch(rf"{re.escape(entities)}_dseg", stem)
-    ]
+def _with_bids_reference(case: Found, stems: Mapping[str, list[Found]]) -> tuple[Found, list[SetAside]]:
+    """The case with its one label map among those of `stems`, or why it has none of several."""
+    of_scan = f"{case.name.rsplit('_', 1)[0]}_dseg"
+    fitting = [stem for stem in stems if stem in (case.name, of_scan) or stem.startswith(f"{case.name}_")]
+    own = [label for stem in fitting for label in stems[stem]]
     if len(own) > 1:
         reason = f"several references of one case: {len(own)} begin with '{case.name}'"
         return case, [SetAside(path=own[0].image.files[0].parent, reason=reason)]

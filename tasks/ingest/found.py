@@ -61,6 +61,8 @@ class SetAside:
 
     path: Path
     reason: str
+    dicom: bool = False
+    """A DICOM object: its path may be made of what its header says of the patient."""
 
     @property
     def code(self) -> str:

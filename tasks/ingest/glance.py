@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,9 @@ def glance(file: Path) -> Glance:
         OSError: the share is away.
     """
     name = suffix(file)
-    if file.exists() and not file.is_file() and not file.is_dir():
+    if is_there(file) and not file.is_file() and not file.is_dir():
         return Glance(format="nifti", aside="neither file nor folder")
-    if not file.is_dir() and name not in NIFTI + ITK + DICOM and (aside := _not_a_scan(file)):
+    if not is_folder(file) and name not in NIFTI + ITK + DICOM and (aside := _not_a_scan(file)):
         return Glance(format="nifti", aside=aside)
     if name in ITK:
         return Glance(format="itk", voxels=data_file(file) if is_readable(file) else None)
@@ -70,11 +71,13 @@ def glance(file: Path) -> Glance:
 
 def source_of(file: Path, look: Glance) -> Source:
     """The file, with the one that holds its voxels where that is another."""
-    if suffix(file) == ".img" and (header := file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")).exists():
+    if suffix(file) == ".img" and is_there(header := file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")):
         file = header
     voxels = look.voxels
     if suffix(file) == ".hdr":
-        voxels = next((other for other in (file.with_suffix(".img"), file.with_suffix(".IMG")) if other.exists()), None)
+        voxels = next(
+            (other for other in (file.with_suffix(".img"), file.with_suffix(".IMG")) if is_there(other)), None
+        )
     return Source(format=look.format, files=(file,) if voxels is None else (file, voxels))
 
 
@@ -85,6 +88,21 @@ def is_readable(file: Path) -> bool:
     except (PermissionError, FileNotFoundError):
         return False
     return True
+
+
+def is_there(file: Path) -> bool:
+    """Whether there is something that this account may see; no OSError for a name that is too long for any file."""
+    return os.path.exists(file)  # noqa: PTH110 - Path.exists raises where a folder may not be entered
+
+
+def is_folder(file: Path) -> bool:
+    """Whether there is a folder that this account may see."""
+    return os.path.isdir(file)  # noqa: PTH112 - as above
+
+
+def is_link(file: Path) -> bool:
+    """Whether there is a link, wherever it leads, that this account may see."""
+    return os.path.islink(file)  # noqa: PTH114 - as above
 
 
 def suffix(file: Path) -> str:
@@ -105,8 +123,8 @@ def _referenced(file: Path, frames: Sequence[Frame]) -> Referenced | None:
 
 def _not_a_scan(file: Path) -> str:
     """Why a file without the name of a scan is set aside; empty if it is DICOM all the same."""
-    if not file.is_file():
-        return "a link that leads nowhere"
+    if not is_there(file):
+        return _not_a_file(file)
     if not is_readable(file):
         return NOT_READABLE
     if is_dicom(file):
@@ -116,9 +134,20 @@ def _not_a_scan(file: Path) -> str:
     return "no format of a scan" if file.stat().st_size else "empty"
 
 
+def _not_a_file(file: Path) -> str:
+    """Why a file that was listed a moment ago cannot be found."""
+    try:
+        file.lstat()
+    except PermissionError:
+        return NOT_READABLE
+    except OSError:
+        return "not there any more"
+    return "a link that leads nowhere"
+
+
 def _is_dicom_file(file: Path) -> bool:
     """By its name, or else by how it begins."""
     name = suffix(file)
-    if name in DICOM or file.is_dir():
+    if name in DICOM or is_folder(file):
         return True
     return name not in (".nii", ".nii.gz", ".hdr", *ITK) and is_readable(file) and is_dicom(file)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from tasks.ingest.found import Found, SetAside
-from tasks.ingest.glance import Glance, Look, look_here, source_of
+from tasks.ingest.glance import Glance, Look, is_folder, is_link, is_there, look_here, source_of
 from tasks.ingest.names import make_unique, name_of_file, safe_name
 from tasks.ingest.references import match_by_series, say_unused, with_segmentations
 from tasks.ingest.series import find_series, only_series
@@ -49,11 +50,7 @@ class _Walk:
 
 def find_in_folder(folder: Path, search: Search) -> Finding:
     """Every scan below `folder`, in the order of the paths; hidden files and excluded folders are not looked at."""
-    walk = _Walk(
-        root=folder.resolve(),
-        follow_links=search.follow_links,
-        seen={path.resolve() for path in search.excluded},
-    )
+    walk = _walk_of(folder, search)
     seen = search.look(list(_files(folder, walk)))
     set_aside = [
         *walk.set_aside,
@@ -67,8 +64,10 @@ def find_in_folder(folder: Path, search: Search) -> Finding:
     ]
     dicom = [file for file, look in scans.items() if look.format == "dicom"]
     series, objects = find_series(dicom, folder, _Headers(seen).read)
-    series = [_with_doubt(case, objects) for case in series]
-    found = [_with_warning(case, walk.outside) for case in cases + series]
+    doubtful = Counter(item.path.parent for item in objects if item.code in _NO_IMAGE)
+    series = [_with_doubt(case, doubtful) for case in series]
+    outside = set(walk.outside)
+    found = [_with_warning(case, outside) for case in cases + series]
     return found, [item for item in set_aside if item.path not in parts] + objects
 
 
@@ -129,18 +128,38 @@ class _Headers:
         return frames
 
 
+def looked_at_once(folders: Sequence[Path], search: Search) -> Search:
+    """`search` with a look that knows all files below `folders`: one journey to the pool instead of one for each."""
+    seen = search.look([file for folder in folders for file in _files(folder, _walk_of(folder, search))])
+
+    def look(files: Sequence[Path]) -> dict[Path, Glance]:
+        return {
+            **{file: seen[file] for file in files if file in seen},
+            **search.look([f for f in files if f not in seen]),
+        }
+
+    return replace(search, look=look)
+
+
+def _walk_of(folder: Path, search: Search) -> _Walk:
+    excluded = {path.resolve() for path in search.excluded}
+    return _Walk(root=folder.resolve(), follow_links=search.follow_links, seen=excluded)
+
+
 def _files(folder: Path, walk: _Walk) -> Iterator[Path]:
     """Files below `folder`, sorted; each real folder once, so that a loop of links ends. An unreadable folder too."""
     walk.seen.add(folder.resolve())
     try:
         entries = sorted(folder.iterdir())
-    except PermissionError:
+    except FileNotFoundError:  # it was there when its parent was listed
+        return
+    except OSError:
         yield folder
         return
     for entry in entries:
         if entry.name.startswith(".") or not _may_enter(entry, walk):
             continue
-        if not entry.is_dir():
+        if not is_folder(entry):
             yield entry
         elif entry.resolve() not in walk.seen:
             yield from _files(entry, walk)
@@ -149,7 +168,7 @@ def _files(folder: Path, walk: _Walk) -> Iterator[Path]:
 
 
 def _may_enter(entry: Path, walk: _Walk) -> bool:
-    if not entry.is_symlink() or not entry.exists() or entry.resolve().is_relative_to(walk.root):
+    if not is_link(entry) or not is_there(entry) or entry.resolve().is_relative_to(walk.root):
         return True
     if walk.follow_links:
         walk.outside.append(entry)
@@ -158,20 +177,20 @@ def _may_enter(entry: Path, walk: _Walk) -> bool:
     return False
 
 
-def _with_warning(case: Found, outside: Sequence[Path]) -> Found:
-    led = any(file.is_relative_to(link) for link in outside for file in case.image.files)
+def _with_warning(case: Found, outside: set[Path]) -> Found:
+    led = bool(outside) and any(not outside.isdisjoint((file, *file.parents)) for file in case.image.files)
     return replace(case, warnings=(*case.warnings, OUTSIDE)) if led else case
 
 
-def _with_doubt(case: Found, objects: Sequence[SetAside]) -> Found:
-    """The series with a warning if DICOM objects without an image lie among its slices: damage may have made one so."""
-    folders = {file.parent for file in case.image.files}
-    doubtful = [item for item in objects if item.code in _NO_IMAGE and item.path.parent in folders]
-    if not doubtful:
+def _with_doubt(case: Found, doubtful: Mapping[Path, int]) -> Found:
+    """The series with a warning if DICOM objects without an image lie among its slices: damage may have made one so.
+
+    `doubtful` is how many of those each folder has.
+    """
+    count = sum(doubtful.get(folder, 0) for folder in {file.parent for file in case.image.files})
+    if not count:
         return case
-    warning = (
-        f"{len(doubtful)} DICOM files without an image lie beside this series; they may be slices that are damaged"
-    )
+    warning = f"{count} DICOM files without an image lie beside this series; they may be slices that are damaged"
     return replace(case, warnings=(*case.warnings, warning))
 
 
@@ -197,7 +216,7 @@ def _files_of(row: dict[str, str], folder: Path) -> list[Path]:
     reference = _reference_of(row, folder)
     named = [] if reference is None else [reference]
     for image in _images_of(row, folder).values():
-        named += _series_files(image) if image.is_dir() else [image]
+        named += _series_files(image) if is_folder(image) else [image]
     return named
 
 
@@ -223,7 +242,7 @@ def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[F
 
 def _channel(image: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
     """The one series in a folder, or the file, that a manifest names; and what else lies in the folder."""
-    if image.is_dir():
+    if is_folder(image):
         return only_series(_series_files(image), image, _Headers(seen).read)
     return Found(name="", image=_named_source(image, seen)), []
 

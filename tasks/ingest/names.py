@@ -49,12 +49,20 @@ def name_of_folder(folder: Path, root: Path) -> str:
 def make_unique(cases: Sequence[Found], root: Path) -> list[Found]:
     """The cases; all those that share a name, upper or lower case, get a suffix that comes from their paths.
 
-    Each of them gets one, so that no name depends on the order in which files are found.
+    Each of them gets one, so that no name depends on the order in which files are found. Only where a manifest names
+    one scan twice under one name does the second get another suffix than the first.
     """
     uses = Counter(case.name.casefold() for case in cases)
-    return [case if uses[case.name.casefold()] == 1 else _renamed(case, root) for case in cases]
+    taken = {name for name, count in uses.items() if count == 1}
+    return [case if uses[case.name.casefold()] == 1 else _renamed(case, root, taken) for case in cases]
 
 
-def _renamed(case: Found, root: Path) -> Found:
-    paths = "\n".join(os.path.relpath(file, root) for file in case.image.files)
-    return replace(case, name=with_suffix(case.name, paths))
+def _renamed(case: Found, root: Path, taken: set[str]) -> Found:
+    """`case` under a name that is not among `taken`, and is from now on."""
+    identity = paths = "\n".join(os.path.relpath(file, root) for file in case.image.files)
+    times = 1
+    while (name := with_suffix(case.name, identity)).casefold() in taken:
+        times += 1
+        identity = f"{paths}\n{times}"
+    taken.add(name.casefold())
+    return replace(case, name=name)

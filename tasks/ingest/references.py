@@ -38,9 +38,7 @@ def match_by_series(
     if not segmentations:
         return {}, set()
     slices = look(sorted({file for case in cases for file in case.image.dicom_files}))
-    found = {
-        case.name: [name for name, made_on in segmentations.items() if _is_of(made_on, case, slices)] for case in cases
-    }
+    found = {case.name: _made_on(case, segmentations, slices) for case in cases}
     several = {name for names in found.values() if len(names) > 1 for name in names}
     return {case: names[0] for case, names in found.items() if len(names) == 1}, several
 
@@ -58,6 +56,8 @@ def say_unused(names: set[str], several: set[str], folder: Path) -> list[SetAsid
     return set_aside
 
 
-def _is_of(made_on: Referenced, case: Found, slices: dict[Path, Glance]) -> bool:
-    """Whether the segmentation was made on the case's series, or on one of its images. A case may be unreadable."""
-    return any(made_on.has(frame) for file in case.image.dicom_files for frame in slices[file].frames[:1])
+def _made_on(case: Found, segmentations: dict[str, Referenced], slices: dict[Path, Glance]) -> list[str]:
+    """The names of the segmentations that were made on the case's series, or on one of its images."""
+    frames = [frame for file in case.image.dicom_files for frame in slices[file].frames[:1]]
+    series, instances = {frame.series for frame in frames}, {frame.instance for frame in frames}
+    return [name for name, one in segmentations.items() if one.series & series or one.instances & instances]

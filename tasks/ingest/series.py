@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.uid import UID
 
 from tasks.ingest.found import Found, SetAside
+from tasks.ingest.glance import is_folder
 from tasks.ingest.names import name_of_folder, with_suffix
 from tasks.scan.dicom import ORIENTATION_TOLERANCE, source_of
 from tasks.scan.errors import UnreadableImage
@@ -94,11 +95,11 @@ def _read(files: Iterable[Path], read: ReadFrames) -> tuple[Volume, dict[Path, l
         try:
             inside = read(file, file.name)
         except UnreadableImage:
-            broken[file if file.is_dir() else file.parent].append(file)
+            broken[file if is_folder(file) else file.parent].append(file)
             continue
         reason = _not_a_scan(inside[0])
         if reason:
-            set_aside.append(SetAside(path=file, reason=reason))
+            set_aside.append(SetAside(path=file, reason=reason, dicom=True))
         elif inside[0].rows == 0 or inside[0].columns == 0:
             broken[file.parent].append(file)
         else:
@@ -126,13 +127,8 @@ def _not_a_scan(frame: Frame) -> str:
 
 def _split(series: Volume) -> list[Volume]:
     """The volumes of one series. Slices of which each lies across all others are no volumes, and stay together."""
-    planes: list[Volume] = []
-    for frame in series:
-        plane = next((plane for plane in planes if _same_plane(plane[0], frame)), None)
-        if plane is None:
-            planes.append([frame])
-        else:
-            plane.append(frame)
+    alike = _grouped(series, lambda frame: (frame.rows, frame.columns, frame.stack, len(frame.orientation)))
+    planes = [plane for frames in alike for plane in _parallel(frames)]
     if len(planes) == len(series):
         return [series]
     return [volume for plane in planes for volume in _split_doubles(plane)]
@@ -153,11 +149,18 @@ def _has_doubles(volume: Volume) -> bool:
     return bool((np.diff(heights_mm) < SAME_POSITION_MM).any())
 
 
-def _same_plane(first: Frame, second: Frame) -> bool:
-    same_size = (first.rows, first.columns, first.stack) == (second.rows, second.columns, second.stack)
-    if not same_size or len(first.orientation) != len(second.orientation):
-        return False
-    return bool(np.allclose(first.orientation, second.orientation, rtol=0, atol=ORIENTATION_TOLERANCE))
+def _parallel(frames: Volume) -> list[Volume]:
+    """`frames` by orientation, each with the first one that it is parallel to."""
+    planes: list[Volume] = []
+    firsts = np.full((len(frames), len(frames[0].orientation)), np.inf)
+    for frame in frames:
+        near = (np.abs(firsts[: len(planes)] - frame.orientation) <= ORIENTATION_TOLERANCE).all(axis=1)
+        number = int(near.argmax()) if near.any() else len(planes)
+        if number == len(planes):
+            firsts[number] = frame.orientation
+            planes.append([])
+        planes[number].append(frame)
+    return planes
 
 
 def _grouped(frames: Volume, key: Callable[[Frame], Hashable]) -> list[Volume]:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import TypeVar
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.ledger.keys import STAGES, Recipes, chain, differences
 from tasks.ledger.look import Now, look_at_cases
@@ -47,7 +48,7 @@ class Tonight:
     """By case, of those that are to be done: what is new."""
 
 
-@task(name="recall")
+@task(name="recall", cache_policy=NO_CACHE)
 def recall(cases: Sequence[Outcome[Case]], ledger: Ledger | None, pool: str) -> Tonight:
     """What is to be done for each of `cases`. Raises UnreadableLedger or UnwritableOutput."""
     tonight = Tonight(due=list(cases)) if ledger is None else look_up(cases, ledger, pool)

@@ -15,7 +15,7 @@ from tasks.scan.records import Case, Outcome
 
 INTAKE_COLUMNS = (
     *("case", "status", "reason", "message", "remedy"),
-    *("format", "files", "shape", "spacing_mm", "reference", "flags", "path"),
+    *("format", "channels", "files", "shape", "spacing_mm", "reference", "flags", "path"),
 )
 
 
@@ -42,9 +42,11 @@ def write_intake(intake: Intake, path: Path) -> None:
 def intake_lines(intake: Intake) -> Iterator[str]:
     """The table for people: a line a case with its geometry and warnings or its reason, what is set aside, the sums."""
     width = max((len(outcome.name) for outcome in intake.cases), default=4)
-    yield f"{'case':<{width}}  {'format':<6}  {'shape':>13}  {'spacing mm':>17}  remarks"
+    yield f"{'case':<{width}}  {'format':<7}  {'shape':>13}  {'spacing mm':>17}  remarks"
+    has_references = any(outcome.case and outcome.case.reference for outcome in intake.cases)
     for outcome in intake.cases:
-        yield printable(f"{outcome.name:<{width}}  {_remarks(outcome)}")
+        remarks = _remarks(outcome, "no reference" if has_references else "")
+        yield printable(f"{outcome.name:<{width}}  {remarks}".rstrip())
     for item in intake.set_aside:
         yield printable(f"set aside: {item.path}: {item.reason}")
     refused = sum(1 for outcome in intake.cases if outcome.problem)
@@ -64,7 +66,8 @@ def _case_row(outcome: Outcome[Case]) -> dict[str, Any]:
     if case := outcome.case:
         row |= case.groups | row
         row |= {
-            "format": case.image.format,
+            "format": case.image.channels[0].format,
+            "channels": len(case.image.channels),
             "shape": "x".join(str(length) for length in case.geometry.shape),
             "spacing_mm": "x".join(f"{length:.6g}" for length in case.geometry.spacing_mm),
             "reference": str(case.reference.files[0]) if case.reference else "",
@@ -75,12 +78,15 @@ def _case_row(outcome: Outcome[Case]) -> dict[str, Any]:
     return row
 
 
-def _remarks(outcome: Outcome[Case]) -> str:
+def _remarks(outcome: Outcome[Case], without_reference: str) -> str:
     if problem := outcome.problem:
-        return f"{problem.reason}: {problem.message}; {problem.remedy}"
+        message = problem.message.removeprefix(f"case '{outcome.name}': ")
+        return f"{problem.reason}: {message}; {problem.remedy}"
     if not (case := outcome.case):
         return ""
     shape = "x".join(str(length) for length in case.geometry.shape)
     spacing = "x".join(f"{length:.4g}" for length in case.geometry.spacing_mm)
-    remarks = "; ".join(case.warnings) or ("" if case.reference else "no reference")
-    return f"{case.image.format:<6}  {shape:>13}  {spacing:>17}  {remarks}"
+    remarks = "; ".join(case.warnings) or ("" if case.reference else without_reference)
+    channels, form = len(case.image.channels), case.image.channels[0].format
+    stored = form if channels == 1 else f"{channels}x{form}"
+    return f"{stored:<7}  {shape:>13}  {spacing:>17}  {remarks}"

@@ -22,6 +22,7 @@ from tasks.report.summary import summary_frame
 from tasks.report.tables import case_of, case_problem, case_status, metrics_frame, scores_of
 from tasks.report.trends import STATUSES, drifts, night_counts, trend_lines
 from tasks.scan.files import write_whole
+from tasks.scan.reading import veiled_words
 from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
 LISTED = 50
@@ -85,7 +86,7 @@ def write_page(
     page = environment.get_template("report.html.j2").render(
         facts={key: entry for key, entry in run.items() if entry is not None and not isinstance(entry, Mapping)},
         lists={key: flatten(entry) for key, entry in run.items() if isinstance(entry, Mapping)},
-        set_aside=[(_below(item.path, run), item.reason) for item in beside.set_aside[:LISTED]],
+        set_aside=[(_place(item, run), item.reason) for item in beside.set_aside[:LISTED]],
         not_listed=max(0, len(beside.set_aside) - LISTED),
         rows=rows,
         number={row.name: row.number for row in rows},
@@ -165,6 +166,12 @@ def _trends(nights: pd.DataFrame | None, shown: Mapping[int, str]) -> dict[str, 
     if nights is None or not lines:
         return {"trends": [], "nights": [], "drifts": []}
     return {"trends": lines, "nights": night_counts(nights), "drifts": drifts(nights)}
+
+
+def _place(item: SetAside, run: Mapping[str, Any]) -> str:
+    """Where a file that was set aside lies; of a DICOM object without words that may be the patient's."""
+    place = _below(item.path, run)
+    return veiled_words(place) if item.dicom else place
 
 
 def _below(path: Path, run: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ PipelineError
 │   ├── MixedOrientations     the slices of a series are not parallel
 │   ├── GantryTilt            the slices of a series are not stacked at right angles
 │   ├── TooLarge              the header claims more voxels than a scan may have
+│   ├── NotEnoughMemory       the network would need more memory for the scan than there is
 │   ├── DecompressionBomb     a small file that would unpack to something huge and nearly constant
 │   ├── StillBeingWritten     the file changed while the cohort was looked at
 │   ├── ChannelMismatch       a case has other channels than its data set or the model
@@ -114,6 +115,10 @@ class GantryTilt(CaseError):
 
 class TooLarge(CaseError):
     """The header claims more voxels than a scan may have."""
+
+
+class NotEnoughMemory(CaseError):
+    """The network would need more memory for the scan than there is, whichever way it ran."""
 
 
 class DecompressionBomb(CaseError):

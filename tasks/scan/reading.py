@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -20,10 +21,15 @@ _LASTING = {
     errno.ENOTDIR: ("does not exist", _COPY_AGAIN),
     errno.ELOOP: ("is a link that leads nowhere", _COPY_AGAIN),
     errno.EISDIR: ("is a folder without a readable scan", "put the scan into it, or name another folder"),
-    errno.ENAMETOOLONG: ("is named by a damaged header", _COPY_AGAIN),
+    errno.ENAMETOOLONG: ("has a name that is too long", _COPY_AGAIN),
     errno.EINVAL: ("cannot be read: its header points to nowhere", _COPY_AGAIN),
     errno.EACCES: ("may not be read by this account", "let the account that runs this read it"),
 }
+
+
+LONGEST_SHOWN = 100
+_DICOM = (".dcm", ".dicom", ".ima")
+_OTHERS = (".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +46,27 @@ class Header:
 
 
 def shown(file: Path) -> str:
-    """The file's name as messages may show it: without its folders, and without UIDs, which identify a patient."""
-    return re.sub(r"\d+(\.\d+){4,}", "…", file.name)
+    """The file's name as messages may show it: short, without folders, and without UIDs, which identify a patient.
+
+    Archives name DICOM files after patients: of such a name only short words and numbers are left.
+
+    >>> shown(Path("Doe_John_003.dcm"))
+    '…_…_003.dcm'
+    """
+    name = re.sub(r"\d+(\.\d+){4,}", "…", file.name)
+    if file.suffix.lower() in _DICOM or (not name.lower().endswith(_OTHERS) and os.path.isfile(file)):  # noqa: PTH113
+        ending = file.suffix if file.suffix.lower() in _DICOM else ""
+        name = veiled_words(name.removesuffix(ending)) + ending
+    return name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 1]}…"
+
+
+def veiled_words(text: str) -> str:
+    """`text` with `…` for each UID, and word of three letters or number of six digits and more: names, dates …
+
+    >>> veiled_words("Doe_Li/19010203/MR/0042")
+    '…_Li/…/MR/0042'
+    """
+    return re.sub(r"\d+(\.\d+){4,}|[^\W\d_]{3,}|\d{6,}", "…", text)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Nothing that a header says of a patient leaves a night; and no name of a case, however hostile, harms anything."""
 
+import re
 from pathlib import Path
 
 import nibabel
@@ -12,6 +13,7 @@ import torch
 from nibabel.nifti1 import Nifti1Extension
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 from pydicom.datadict import DicomDictionary
+from pydicom.uid import BasicTextSRStorage
 
 from flows.segment_cohort import segment_cohort
 from flows.settings import Settings
@@ -71,6 +73,11 @@ def write_planted_series(folder: Path) -> list[Path]:
     return files
 
 
+def called_after_the_patient(files: list[Path]) -> list[Path]:
+    """The `files`, as archives name them."""
+    return [file.rename(file.with_name(f"{CANARY}_{BIRTHDAY}_{UIDS}.9_{file.name}")) for file in files]
+
+
 def write_planted_nifti(file: Path) -> Path:
     image = nibabel.load(write_nifti(file, voxels()))
     for field in ("descrip", "aux_file", "db_name", "intent_name"):
@@ -95,6 +102,9 @@ def planted(model, tmp_path_factory, local_prefect) -> Path:
         edit_dicom(file, PixelSpacing=None)
     for file in write_planted_series(cohort / "series-7"):
         edit_dicom(file, ImageType=["DERIVED", "LOCALIZER", CANARY])
+    truncate(called_after_the_patient(write_planted_series(cohort / f"{CANARY}^JANE" / BIRTHDAY / "8"))[2], 0.9)
+    for file in called_after_the_patient(write_planted_series(cohort / CANARY / "9")):
+        edit_dicom(file, SOPClassUID=BasicTextSRStorage)
     write_planted_nifti(cohort / "nifti-1.nii.gz")
     truncate(write_planted_nifti(cohort / "nifti-2.nii.gz"), 0.7)
     image = SimpleITK.GetImageFromArray(voxels())
@@ -108,7 +118,14 @@ def tell(folder: Path, secrets: tuple[str, ...]) -> list[str]:
     """The files below `folder` that hold, or are called by, one of the `secrets`."""
     needles = [form for secret in secrets for form in (secret.encode(), secret.encode("utf-16-le"))]
     files = [file for file in folder.rglob("*") if file.is_file()]
-    return [str(file) for file in files if any(needle in str(file).encode() + file.read_bytes() for needle in needles)]
+    return [str(file) for file in files if any(needle in str(file).encode() + content(file) for needle in needles)]
+
+
+def content(file: Path) -> bytes:
+    """The bytes of `file`; of the two records that name the scans' files, and say so, without what those are called."""
+    if file.name != "run.json" and not file.name.startswith("headers-"):
+        return file.read_bytes()
+    return re.sub(rb'"/[^"]*/in/[^"]*"', b"", file.read_bytes())
 
 
 def test_the_canaries_are_in_the_scans(planted):
@@ -119,7 +136,7 @@ def test_the_canaries_are_in_the_scans(planted):
 
 def test_the_night_had_good_and_bad_cases(planted):
     status = pd.read_csv(planted / "cases.csv").set_index("case")["status"].value_counts().to_dict()
-    assert status == {"segmented": 3, "quarantined": 6}
+    assert status == {"segmented": 3, "quarantined": 7}
 
 
 def test_no_canary_is_in_the_output(planted):

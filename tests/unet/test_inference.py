@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from unet import UNet, UNetConfig, inference, predict
+from unet import UNet, UNetConfig, memory, predict
 from unet.agreement import count_pairs, mean_pairwise_dice
 from unet.backends import ready
-from unet.inference import gaussian_weights, largest_tile, tile_starts, tiles, tiles_with_cores
+from unet.inference import Sums, gaussian_weights, predict_in, tile_starts, tiles, tiles_with_cores
+from unet.memory import largest_tile
 
 
 class Echo(UNet):
@@ -59,7 +61,7 @@ def test_tiles_are_the_largest_multiple_of_the_patch_that_may_pass():
 
 
 def test_tiles_of_an_echo_are_the_image_itself(monkeypatch):
-    monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 300)
+    monkeypatch.setattr(memory, "ONE_PASS_VOXELS", 300)
     image = torch.arange(18 * 7 * 6, dtype=torch.float32).reshape(1, 18, 7, 6)
     network = Echo()
     logits = predict([network], image, (8, 6, 4)).logits
@@ -83,7 +85,7 @@ def test_a_real_network_gives_the_same_tiled_and_whole_where_tiles_see_enough(pr
     image = torch.rand(1, 30, 8, 8)
     run = ready(network, "torch", torch.device("cpu"), precision)
     whole = predict([run], image, (12, 8, 8)).logits
-    monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 1000)
+    monkeypatch.setattr(memory, "ONE_PASS_VOXELS", 1000)
     tiled = predict([run], image, (12, 8, 8)).logits
     assert (tiled - whole)[:, 2:-2].abs().max() < 0.1 * (whole.max() - whole.min())
 
@@ -139,6 +141,16 @@ def test_the_cores_of_tiles_are_the_volume_once():
 
 
 def test_the_agreement_in_tiles_counts_each_voxel_once(monkeypatch):
-    monkeypatch.setattr(inference, "ONE_PASS_VOXELS", 10)
+    monkeypatch.setattr(memory, "ONE_PASS_VOXELS", 10)
     same = predict([Echo(), Echo()], torch.rand(1, 9, 7, 6) + 1, (4, 4, 4))
     assert same.agreement == {1: 1}
+
+
+def test_sums_in_a_file_are_those_in_memory(tmp_path):
+    image, let_go = torch.rand(1, 9, 7, 6), []
+    mapped = np.lib.format.open_memmap(tmp_path / "sums.npy", "w+", np.float32, (2, 9, 7, 6))
+    sums = Sums(values=torch.from_numpy(mapped), let_go=lambda: let_go.append(1))
+    in_file = predict_in((4, 4, 4), [Echo()], image, sums=sums).logits
+    assert torch.equal(in_file, predict_in((4, 4, 4), [Echo()], image).logits)
+    assert np.array_equal(np.load(tmp_path / "sums.npy"), in_file.numpy())
+    assert len(let_go) > 2

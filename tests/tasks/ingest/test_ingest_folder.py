@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import nibabel
@@ -95,12 +96,39 @@ def test_a_link_with_the_name_of_a_scan_that_leads_nowhere_is_a_case(tmp_path: P
         ingest_case(case)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_a_case(tmp_path: Path):
-    (tmp_path / "secret").mkdir(mode=0)
-    ((case,), _) = discover(tmp_path, None)
-    with pytest.raises(UnreadableImage, match="'secret'"):
-        ingest_case(case)
+@pytest.fixture
+def as_nobody():
+    """An empty folder of an account that may not read everything, which this process is meanwhile."""
+    with tempfile.TemporaryDirectory() as name:
+        user = os.geteuid()
+        Path(name).chmod(0o777)
+        os.seteuid(user or 65534)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize("mode", [0, 0o111, 0o444])
+def test_a_folder_that_may_not_be_read_or_not_be_entered_is_a_case(as_nobody: Path, mode: int):
+    write_nifti(as_nobody / "good.nii.gz", VOXELS)
+    write_series(as_nobody / "secret")
+    (as_nobody / "secret").chmod(mode)
+    cases, _ = discover(as_nobody, None)
+    assert [case.name for case in cases] == ["good", "secret"]
+    with pytest.raises(UnreadableImage, match="may not be read by this account"):
+        ingest_case(cases[1])
+    (as_nobody / "secret").chmod(0o755)
+
+
+def test_files_of_unknown_kind_that_may_not_be_seen_are_set_aside(as_nobody: Path):
+    (as_nobody / "secret").mkdir()
+    (as_nobody / "secret" / "notes").write_text("hello")
+    (as_nobody / "secret").chmod(0o444)
+    (as_nobody / "x").write_text("hello")
+    (as_nobody / "x").chmod(0)
+    assert reasons(as_nobody) == dict.fromkeys(("notes", "x"), "may not be read by this account")
+    (as_nobody / "secret").chmod(0o755)
 
 
 def test_references_go_to_the_cases_of_their_name(tmp_path: Path):

@@ -63,6 +63,7 @@ def test_a_manifest_may_name_either_file_of_a_pair(tmp_path: Path, name: str):
         ("gone", "'gone' does not exist"),
         ("", r"'\(no image named\)' does not exist"),
         ("empty", "'empty' is a folder without a readable scan"),
+        ("x" * 10_000, f"'{'x' * 99}…' has a name that is too long"),
     ],
 )
 def test_a_row_without_a_scan_is_a_case_that_cannot_be_read(tmp_path: Path, image: str, found: str):
@@ -117,9 +118,17 @@ def test_an_image_that_the_decathlon_lists_but_lacks_is_a_case(tmp_path: Path):
         ingest_case(cases[2])
 
 
-def test_a_dataset_json_of_another_kind_is_refused(tmp_path: Path):
-    (decathlon(tmp_path) / "dataset.json").write_text("{}")
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"training": [{"image": 3}]}', '{"training": "x"}'])
+def test_a_dataset_json_of_another_kind_is_refused(tmp_path: Path, text: str):
+    (decathlon(tmp_path) / "dataset.json").write_text(text)
     with pytest.raises(UnknownSetting, match="does not list its training images"):
+        discover(tmp_path, None)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 5000, "\udcff"])
+def test_a_dataset_json_that_is_no_json_is_refused(tmp_path: Path, text: str):
+    (decathlon(tmp_path) / "dataset.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(UnknownSetting, match="is not JSON; copy or write it again"):
         discover(tmp_path, None)
 
 
@@ -175,8 +184,9 @@ def test_a_label_map_under_the_derivatives_of_bids_is_the_reference(tmp_path: Pa
     assert case.reference.files[0].name == f"{label}.nii.gz"
 
 
-def test_of_several_label_maps_of_bids_none_is_used(tmp_path: Path):
-    labels = ("derivatives/a/sub-01_dseg.nii.gz", "derivatives/b/sub-01_T1w_seg-manual.nii.gz")
+@pytest.mark.parametrize("other", ["sub-01_T1w_seg-manual", "sub-01_dseg"])
+def test_of_several_label_maps_of_bids_none_is_used(tmp_path: Path, other: str):
+    labels = ("derivatives/a/sub-01_dseg.nii.gz", f"derivatives/b/{other}.nii.gz")
     ((case,), (item,)) = discover(bids(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", *labels), None)
     assert case.reference is None
     assert item.code == "several_references_of_one_case"

@@ -54,3 +54,15 @@ def test_cases_of_one_name_get_suffixes_that_do_not_depend_on_their_order():
     assert names[2] == "q"
     assert len({name.casefold() for name in names}) == 3
     assert [case.name for case in make_unique(cases[::-1], Path("/cohort"))] == names[::-1]
+
+
+def test_one_scan_twice_under_one_name_is_two_cases():
+    cases = [found("p.nii", "p"), found("p.nii", "p"), found("p.nii", "P")]
+    names = [case.name for case in make_unique(cases, Path("/cohort"))]
+    assert len({name.casefold() for name in names}) == 3
+
+
+def test_a_suffix_that_another_case_has_already_is_not_given_again():
+    (taken, _) = make_unique([found("p.nii", "p"), found("q.nii", "p")], Path("/cohort"))
+    cases = [found("p.nii", "p"), found("q.nii", "p"), found("r.nii", taken.name)]
+    assert len({case.name for case in make_unique(cases, Path("/cohort"))}) == 3

@@ -74,8 +74,13 @@ def night(home: Home, pool: str | None = None) -> tuple[Tonight, dict[str, Outco
         networks = Weights(folder=home.path("model")).ready(model, home.inference.resolved())
         predicted = step("infer", infer_case, prepared, networks, model, home.inference, work)
         segmented.append(step("postprocess", postprocess_case, predicted, model, output / "segmentations"))
-    scored = [step("evaluate", evaluate_case, case, model.labels, home.evaluation) for case in segmented]
-    outcomes = tonight.settled + note(keep_refused(segmented, scored, model.labels, home.evaluation), ledger, home.pool)
+    scored = [
+        keep_refused(
+            case, step("evaluate", evaluate_case, case, model.labels, home.evaluation), model.labels, home.evaluation
+        )
+        for case in segmented
+    ]
+    outcomes = tonight.settled + note(scored, ledger, home.pool)
     write_tables(outcomes, model.labels, output)
     return tonight, {outcome.name: outcome for outcome in outcomes}
 

@@ -11,7 +11,9 @@ from tasks.scan.records import Case, Geometry, Outcome, Problem, Source
 
 GRID = Geometry(shape=(4, 5, 6), affine=((1, 0, 0, 0), (0, 2, 0, 0), (0, 0, 3, 0), (0, 0, 0, 1)))
 REFUSED = Found(name="b", image=Source(format="dicom", files=(Path("/in/b/1.dcm"), Path("/in/b/2.dcm"))))
-PROBLEM = Problem(stage="ingest", status="quarantined", reason="too_large", message="too much", remedy="=less()")
+PROBLEM = Problem(
+    stage="ingest", status="quarantined", reason="too_large", message="case 'b': too much", remedy="=less()"
+)
 
 
 @pytest.fixture

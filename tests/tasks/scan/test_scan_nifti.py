@@ -209,5 +209,5 @@ def test_a_damaged_magic_is_no_nifti(tmp_path: Path, tail: bytes):
 
 
 def test_a_name_too_long_for_the_file_system_is_a_fault_of_the_case(tmp_path: Path):
-    with pytest.raises(UnreadableImage, match="named by a damaged header"):
+    with pytest.raises(UnreadableImage, match="has a name that is too long"):
         read_header(source(tmp_path / ("a" * 300 + ".nii")), "a")

@@ -46,7 +46,7 @@ def test_a_slice_cut_short_is_named_so_in_each_transfer_syntax(tmp_path: Path, n
     content = (SYNTAXES / f"{number}.dcm").read_bytes()
     cut = tmp_path / "cut.dcm"
     cut.write_bytes(content[: int(len(content) * fraction)])
-    with pytest.raises(TruncatedPixels, match="'cut.dcm' (has|ends before)"):
+    with pytest.raises(TruncatedPixels, match="'….dcm' (has|ends before)"):
         read_pixels(read_frames(cut, "C07"), "C07")
 
 

@@ -1,0 +1,42 @@
+"""What a case will need, in numbers that can be multiplied by hand."""
+
+from unet import UNetConfig
+from unet.memory import choose_way, pass_bytes, smallest_way
+
+CONFIG = UNetConfig(dimensions=3, out_channels=3, features=(32, 64))
+GIGABYTE = 2**30
+
+
+def test_a_pass_needs_five_volumes_of_the_first_maps_and_its_classes():
+    assert pass_bytes(CONFIG, 1000, 2) == 1000 * (5 * 2 * 32 + 12 * 3 + 12)
+
+
+def test_a_small_scan_is_one_pass():
+    way = choose_way(CONFIG, (100, 100, 100), (40, 40, 40), 2, 8 * GIGABYTE)
+    assert way is not None
+    assert (way.tile, way.on_disk, str(way)) == (None, False, "whole")
+
+
+def test_a_large_scan_is_tiled():
+    way = choose_way(CONFIG, (300, 300, 300), (40, 40, 40), 2, 8 * GIGABYTE)
+    assert way is not None
+    assert (way.tile, way.on_disk) == ((160, 160, 160), False)
+
+
+def test_many_classes_of_a_large_scan_are_summed_on_disk():
+    many = UNetConfig(dimensions=3, out_channels=25, features=(32, 64))
+    way = choose_way(many, (300, 300, 300), (40, 40, 40), 2, 8 * GIGABYTE)
+    assert way is not None
+    assert str(way) == "tiles of 160 × 160 × 160, sums on disk"
+    assert way.needed_bytes < 4 * GIGABYTE
+
+
+def test_little_memory_takes_the_tiles_of_the_training():
+    way = choose_way(CONFIG, (200, 200, 200), (40, 40, 40), 2, GIGABYTE)
+    assert way is not None
+    assert way.tile == (40, 40, 40)
+
+
+def test_what_does_not_fit_at_all_has_no_way_but_a_number():
+    assert choose_way(CONFIG, (600, 600, 600), (40, 40, 40), 2, GIGABYTE) is None
+    assert smallest_way(CONFIG, (600, 600, 600), (40, 40, 40), 2).needed_bytes > GIGABYTE
