@@ -12,6 +12,9 @@ from tasks.ledger.table import Entry, Result, Seen, read_seen, write_entries
 from tasks.pool import map_small_cases
 from tasks.scan.records import Outcome, Scores, Source
 
+PASSING = frozenset({"not_enough_memory"})
+"""Reasons that are of the moment, not of the scan: what was free when its turn came."""
+
 
 def note(outcomes: list[Outcome[Scores]], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
     """`outcomes`, after they were written into the `ledger`, if there is one. Raises UnwritableOutput.
@@ -58,7 +61,7 @@ def _stages_done(outcome: Outcome[Scores], seen: Seen) -> tuple[str, ...]:
     if problem.stage not in STAGES:
         return ()
     place = STAGES.index(problem.stage)
-    if problem.status == "failed":
+    if problem.status == "failed" or problem.reason in PASSING:
         return STAGES[:place] if outcome.value else ()
     if outcome.value is None and (
         outcome.case is None or seen.input is None or stamp_files(outcome.case.image.files) != seen.input
