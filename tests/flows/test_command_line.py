@@ -82,7 +82,7 @@ def test_a_command_that_does_not_exist_ends_with_two(capsys):
 def test_ingest_has_a_line_for_every_case_and_every_file_set_aside(cohort, capsys):
     assert code_of("ingest", cohort, "--workers", 1) == 1
     printed = capsys.readouterr().out
-    assert "good  nifti          8x9x10              1x1x2  no reference" in printed
+    assert "good  nifti           8x9x10              1x1x2\n" in printed
     assert "bad   unreadable_image: " in printed
     assert "set aside: " in printed
     assert "2 cases, 1 with a problem" in printed
