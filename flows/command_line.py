@@ -15,8 +15,8 @@ from tasks.scan.errors import PipelineError
 
 POOLED = ("ingest", "train", "run", "evaluate")
 """The commands that need a pool of processes."""
-EXIT_CODES = """exit codes: 0 every case segmented; 1 some case quarantined or failed (the report is written);
-2 the run itself could not start, nothing was touched"""
+EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over (the
+report is written); 2 the run itself could not start, nothing was touched"""
 INGEST_EPILOG = """reads headers only, and of an unchanged folder not even those; a refused case has its reason, what
 was found, what was needed and the remedy (docs/reasons.md); files that are no scan come last. Exit codes: 0 every case
 can be read; 1 some cannot; 2 the look could not start"""
@@ -125,6 +125,10 @@ def _add_run(commands: Commands) -> None:
         required=True,
         metavar="OUT",
         help="folder for masks, tables and page; those of an earlier run in it are overwritten",
+    )
+    run.add_argument("--until", metavar="HH:MM", help="begin no case that would not be done by then; carry it over")
+    run.add_argument(
+        "--retry", action="store_true", default=None, help="try what was quarantined again, changed or not"
     )
     run.add_argument("--mirror", action="store_true", default=None, help="average over the flips that training used")
     _machine(run)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import TypeAdapter
 
+from flows.deadline import in_time, seconds_until
 from flows.output import check_parts, hold_folder, workspace, writing
 from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
 from tasks.infer import InferenceConfig, Weights
+from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes, read_expected
 from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
 from tasks.report import FILES, FOLDERS, MASKS, RUN
 from tasks.scan.errors import EmptyCohort, UnknownSetting, UnwritableOutput
+from tasks.scan.records import Case, Outcome
 from tasks.train import read_folds
 from tasks.train.history import TABLE
 
-T = TypeVar("T")
 CHECKPOINTS, VALIDATION = "checkpoints", "validation"
 
 
@@ -42,13 +44,20 @@ class Night:
     state: Path
     """Folder of what is remembered from run to run, beside Prefect's history."""
     started: datetime
+    deadline: float | None
+    """When no case may be in hand any more, as `time.monotonic` has it: a clock that is set does not move it."""
+    ledger: Ledger | None
+    """What is known of each case from the nights before; None: every case is done."""
 
 
 @contextmanager
-def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> Iterator[Night]:
+def open_night(
+    cohort: Path, model: Path, output: Path, settings: Settings, *, remember: bool = True
+) -> Iterator[Night]:
     """The night, when cohort, model, device and output are fit for it; nothing is touched before all are checked.
 
-    Raises EmptyCohort, ModelNotFound, CheckpointMismatch, UnknownSetting, UnwritableOutput or ServiceUnavailable.
+    `remember`: whether there is a ledger. Raises EmptyCohort, ModelNotFound, CheckpointMismatch, UnknownSetting,
+    UnwritableOutput, UnreadableLedger or ServiceUnavailable.
     """
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
     check_inputs(cohort, settings.references, output)
@@ -62,6 +71,9 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
             f"mirror: the model in '{model}' was trained without mirroring, and would do worse with it; leave --mirror "
             "out, or train with plan.augment.mirror_axes"
         )
+    check_ledger(output / LEDGER)
+    recipes = describe_recipes(description, settings.inference, settings.evaluation, settings.export)
+    ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
     with hold_folder(output), workspace(output) as work, open_pool(settings.pool) as pool:
         yield Night(
             cohort=cohort,
@@ -74,7 +86,13 @@ def open_night(cohort: Path, model: Path, output: Path, settings: Settings) -> I
             settings=settings,
             state=state_folder(),
             started=datetime.now(UTC),
+            deadline=_deadline(settings.until) if remember else None,
+            ledger=ledger if remember else None,
         )
+
+
+def _deadline(until: str | None) -> float | None:
+    return None if until is None else time.monotonic() + seconds_until(until, datetime.now().astimezone())
 
 
 def begin(night: Night) -> None:
@@ -162,10 +180,10 @@ def check_inputs(cohort: Path, references: Path | None, output: Path) -> None:
             raise UnwritableOutput(f"output '{output}' is where the {name} would be read from; choose another folder")
 
 
-def shards(cases: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`cases`, `size` at a time, in their order."""
-    for first in range(0, len(cases), size):
-        yield cases[first : first + size]
+def shards(cases: Sequence[Outcome[Case]], night: Night) -> Iterator[Sequence[Outcome[Case]]]:
+    """`cases`, a shard at a time, while there is time."""
+    expected = read_expected(night.ledger.path) if night.ledger else {}
+    return in_time(cases, night.settings.shard, expected, night.deadline)
 
 
 def provenance(night: Night) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from prefect import State
 from prefect.states import Completed, Failed, get_state_exception
 
 from tasks.report import Report, read_run
-from tasks.scan.errors import SetupError, UnreadableRun
+from tasks.scan.errors import SetupError, UnreadableRun, UnwritableOutput
 
 NAMED = 5
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
+"""What the system says when the disk of the output, not the program, is at fault."""
 P = ParamSpec("P")
 
 
@@ -31,9 +34,18 @@ def refuses_by_name(story: Callable[P, State[None]]) -> Callable[P, State[None]]
             with _refusals_in_one_line():
                 return story(*arguments, **keywords)
         except SetupError as error:
-            return Failed(message=f"{type(error).__name__}: {error}", data=error)
+            return _refused(error)
+        except OSError as error:
+            if error.errno not in OF_THE_DISK:
+                raise
+            where = f" ('{error.filename}')" if error.filename else ""
+            return _refused(UnwritableOutput(f"{error.strerror}{where}; see to the disk, then start the run again"))
 
     return named
+
+
+def _refused(error: SetupError) -> State[None]:
+    return Failed(message=f"{type(error).__name__}: {error}", data=error)
 
 
 @contextmanager
@@ -54,12 +66,14 @@ def _refusals_in_one_line() -> Iterator[None]:
 
 
 def verdict(report: Report) -> State[None]:
-    """Completed when every case was segmented, else Failed; both say how many, the second says which."""
+    """Completed when every case is segmented, tonight or earlier, else Failed; both say how many, the second which."""
     total = sum(report.counts.values())
     if not total:
         return Completed(message="every case was trained on, none was held out")
     if not report.troubled:
-        return Completed(message=f"{total} of {total} cases segmented")
+        unchanged = report.counts.get("unchanged", 0)
+        since = f", {unchanged} of them unchanged since an earlier night" if unchanged else ""
+        return Completed(message=f"{total} of {total} cases segmented{since}")
     names = ", ".join(report.troubled[:NAMED]) + (", …" if len(report.troubled) > NAMED else "")
     counts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
     return Failed(message=f"{len(report.troubled)} of {total} cases need attention ({counts}): {names}")

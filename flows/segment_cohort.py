@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect import State, flow
 
+from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
@@ -13,10 +14,11 @@ from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.infer import infer
 from tasks.ingest import ingest
+from tasks.ledger import note, recall
 from tasks.postprocess import postprocess
 from tasks.preprocess import preprocess
 from tasks.report import report
-from tasks.scan.records import Case, Outcome, Scores
+from tasks.scan.records import Case, Outcome, Scores, Segmentation
 
 
 @flow(name="segment-cohort")
@@ -25,17 +27,18 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
     with open_night(cohort, model, output, settings) as night:
         intake = ingest(night.cohort, settings.references, night.output, settings.ingest, night.pool, night.state)
+        tonight = recall(intake.cases, night.ledger, night.pool)
         begin(night)
-        outcomes = segment(intake.cases, night)
+        outcomes = [*tonight.settled, *score_again(tonight.segmented, night), *segment(tonight.due, night)]
         return verdict(
             report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output, night.pool)
         )
 
 
 def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
-    """What became of each of `cases`: a shard at a time, its stages at work side by side."""
+    """What became of each of `cases`: a shard at a time, its stages side by side, while there is time."""
     outcomes: list[Outcome[Scores]] = []
-    for shard in shards(cases, night.settings.shard):
+    for shard in shards(cases, night):
         with belts() as (prepared, predicted, segmented):
             model, settings = night.model, night.settings
             line = [
@@ -44,6 +47,19 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
                 postprocess.submit(predicted, model, night.masks, night.pool, segmented),
                 evaluate.submit(segmented, model.labels, settings.evaluation, night.pool),
             ]
-            scored = in_order(finished(line), shard)
-            outcomes += export(scored, night.model.labels, night.settings.export, night.output, night.pool)
+            outcomes += put_on_record(in_order(finished(line), shard), night)
+    return with_carried_over(cases, outcomes, night.settings.until)
+
+
+def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Outcome[Scores]]:
+    """What became of each of `cases`, whose masks are those of an earlier night."""
+    outcomes: list[Outcome[Scores]] = []
+    for shard in batches(cases, night.settings.shard):
+        outcomes += put_on_record(evaluate(shard, night.model.labels, night.settings.evaluation, night.pool), night)
     return outcomes
+
+
+def put_on_record(scored: list[Outcome[Scores]], night: Night) -> list[Outcome[Scores]]:
+    """What became of each of `scored`, exported as asked for, then known to the ledger."""
+    exported = export(scored, night.model.labels, night.settings.export, night.output, night.pool)
+    return note(exported, night.ledger, night.pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ class Settings:
     """Folder with one label map a case; None: those that the cohort itself names."""
     shard: int = 50
     """Cases that pass through the stages together; one Prefect task a stage and shard."""
+    until: str | None = None
+    """HH:MM, local time: no case is begun that would not be done by then; the rest is carried over."""
+    retry: bool = False
+    """Try again what was quarantined, though neither scan, settings nor code changed since."""
     ingest: IngestConfig = field(default_factory=IngestConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -41,6 +46,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.shard < 1:
             raise ValueError("shard must be at least 1")
+        if self.until is not None and not re.fullmatch("([01][0-9]|2[0-3]):[0-5][0-9]", self.until):
+            raise ValueError(f"until is a time like 06:00, not '{self.until}'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSetti
         volumes = prepare(fingerprints, made, described, training.work, training.pool)
         members = [train(volumes, one, described, made, settings.training, training.output) for one in splits]
         join(members, fingerprints, described, made, settings.training, training.output)
-    with open_night(dataset, output, output / VALIDATION, settings.run) as night:
+    with open_night(dataset, output, output / VALIDATION, settings.run, remember=False) as night:
         begin(night)
         outcomes = refused(volumes, splits)
         for member, split in enumerate(splits):

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from prefect import get_run_logger
 
-from tasks.scan.errors import CaseError
+from tasks.scan.errors import CaseError, OutOfMemory
 from tasks.scan.records import Case, Cost, Located, Outcome, Problem
 
 B = TypeVar("B")
+DISK = "see to the disk or share, which may be full or away; the next run tries the case again"
 
 
 def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *arguments: Any) -> Outcome[Any]:
@@ -32,6 +33,8 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
         result = replace(case, value=value, case=value if isinstance(value, Case) else case.case)
     except CaseError as error:
         result = failed(case, problem_of(error, stage))
+    except MemoryError:
+        result = failed(case, problem_of(_out_of_memory(case.name, stage), stage))
     except Exception as error:  # noqa: BLE001 - the one place where whatever a case raises becomes its outcome
         result = failed(case, unforeseen(error, stage, case.name))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -50,8 +53,17 @@ def problem_of(error: CaseError, stage: str) -> Problem:
     return Problem(stage=stage, status="quarantined", reason=error.reason(), message=error.message, remedy=error.remedy)
 
 
+def _out_of_memory(case: str, stage: str) -> OutOfMemory:
+    return OutOfMemory(
+        case,
+        f"stage {stage} was refused the memory it asked for",
+        "a scan that fits into memory",
+        "run with fewer --workers, which leaves more for each, or on a larger machine; then --retry",
+    )
+
+
 def unforeseen(error: Exception, stage: str, name: str) -> Problem:
-    """An error that has no name here, with the place it was raised: the program is at fault."""
+    """An error that has no name here, with the place it was raised: the program, or the disk, is at fault."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - a name for people, not a path
     return Problem(
@@ -59,7 +71,7 @@ def unforeseen(error: Exception, stage: str, name: str) -> Problem:
         status="failed",
         reason=type(error).__name__,
         message=f"case '{name}': {type(error).__name__}: {error} ({place})",
-        remedy="this is an error of the program: report it with run.json",
+        remedy=DISK if isinstance(error, OSError) else "this is an error of the program: report it with run.json",
     )
 
 

@@ -37,7 +37,7 @@ CASE_SECONDS = 1800.0
 CONNECT_SECONDS = 30
 RESTART_SECONDS = 30
 """How long to wait for a restarted worker to come back; the others work on without it if it does not."""
-GONE_SECONDS = 10
+GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
 CHUNK = 50
 """Small cases that travel together: a future costs about 2 ms, which is more than reading a header does."""
@@ -67,7 +67,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
         yield config.address
         return
     count = config.workers or os.cpu_count() or 1
-    memory = int(psutil.virtual_memory().total * 0.8 / count)
+    memory = int(config.memory_mb * 1e6 or psutil.virtual_memory().total * 0.8 / count)
     prepare_nursery()
     with (
         dask.config.set(

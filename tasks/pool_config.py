@@ -18,12 +18,16 @@ class PoolConfig:
 
     workers: int = 0
     """Processes of the local pool; 0: one for each core."""
+    memory_mb: float = 0
+    """Memory that each of them may use; 0: an even share of four fifths of the machine's."""
     address: str | None = None
     """Address of a Dask scheduler to use instead, for example tcp://10.0.0.5:8786."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError("workers must be 0 (one for each core) or more")
+        if self.memory_mb < 0:
+            raise ValueError("memory_mb must be 0 (an even share) or more")
         if self.address is not None:
             _check_address(self.address)
 

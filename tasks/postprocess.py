@@ -31,7 +31,7 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     """The label map of `prediction` on the scan's own grid, written to `masks` and verified by reading it back."""
     prepared = prediction.prepared
     case = prepared.case
-    logits = unpad(np.load(prediction.logits, mmap_mode="r"), prepared.resampled_shape)
+    logits = unpad(np.load(prediction.logits, mmap_mode="c"), prepared.resampled_shape)
     labels = restore_labels(logits, prepared.crop_shape)
     values = keep_largest(model_values(labels, model), model.keep_largest)
     whole = uncrop(values, prepared.crop_start, prepared.canonical_shape)
@@ -50,6 +50,7 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
         mask=path,
         mask_sha256=hash_files([path]),
         input_sha256=prepared.input_sha256,
+        content_sha256=prepared.content_sha256,
         volumes_ml=volumes_ml,
         signs=signs,
         intensity=prepared.intensity,

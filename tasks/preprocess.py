@@ -18,6 +18,7 @@ from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percenti
 from tasks.ingest.size import check_resampled_size
 from tasks.model import Model, Plan, Window
 from tasks.pool import stream_cases
+from tasks.scan.content import hash_content
 from tasks.scan.errors import ChannelMismatch
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.geometry import canonical_shape, canonical_spacing_mm
@@ -58,6 +59,7 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
         crop_shape=shape,
         resampled_shape=new_shape,
         input_sha256=hash_files(case.image.files),
+        content_sha256=hash_content(voxels, geometry, case.image, case.name),
         intensity=intensity_percentiles(crop(voxels[0], start, shape)),
     )
 

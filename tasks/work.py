@@ -12,7 +12,8 @@ from distributed import Future
 from distributed.scheduler import KilledWorker
 
 from tasks.attempt import attempt, failed, problem_of
-from tasks.scan.errors import CaseTimedOut, WorkerDied
+from tasks.deaths import say_begun, why_it_died
+from tasks.scan.errors import CaseTimedOut
 from tasks.scan.records import Outcome
 
 FETCH_SECONDS = 60
@@ -40,6 +41,7 @@ def _settle_in() -> None:
 def attempt_here(work: Work, case: Outcome[Any]) -> Outcome[Any]:
     """What a worker does with one case."""
     _settle_in()
+    say_begun()
     return attempt(work.stage, work.function, case, *work.arguments)
 
 
@@ -55,13 +57,7 @@ def collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]
     try:
         result: Outcome[Any] = future.result(timeout=FETCH_SECONDS)
     except KilledWorker:
-        error = WorkerDied(
-            case.name,
-            f"stage {stage} killed its process each time it was tried",
-            "a scan that can be processed within the memory of a worker",
-            "run it alone with fewer --workers; if it dies again, the file itself is suspect",
-        )
-        return failed(case, problem_of(error, stage))
+        return failed(case, problem_of(why_it_died(future, case.name, stage), stage))
     return result
 
 

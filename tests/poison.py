@@ -18,6 +18,27 @@ def die_at_three(number: int) -> int:
     return number
 
 
+def outgrow_at_two(number: int) -> int:
+    """Takes memory, 20 MB at a time and all of it touched, until it is stopped, when `number` is 2."""
+    taken = []
+    while number == 2:
+        taken.append(b"x" * 20_000_000)
+        time.sleep(0.01)
+    return number
+
+
+def ask_for_too_much(_: int) -> bytes:
+    return b"\0" * 2**62
+
+
+def count_and_die_at_seven(number: int, folder: Path) -> int:
+    """Leaves a file for each time it is called, and kills its process when `number` is 7."""
+    (folder / f"{number}-{time.monotonic_ns()}").touch()
+    if number == 7:
+        os._exit(139)
+    return number
+
+
 def hang_at_two(number: int) -> int:
     if number == 2:
         time.sleep(600)

@@ -82,11 +82,12 @@ def test_every_other_reason_is_documented():
             made = [call for call in calls if ast.unparse(call.func) == "Problem"]
             given = [keyword.value for call in made for keyword in call.keywords if keyword.arg == "reason"]
             texts |= {ast.unparse(value) for value in given}
-    assert texts == {"error.reason()", "type(error).__name__", "'unaccounted'"}
+    assert texts == {"error.reason()", "type(error).__name__", "'unaccounted'", "'deadline'"}
     assert codes("Failed") >= {"unaccounted"}
+    assert codes("Carried over") == {"deadline"}
 
 
-@pytest.mark.parametrize("heading", ["Quarantined", "Failed", "Set aside", "The run could not start"])
+@pytest.mark.parametrize("heading", ["Quarantined", "Failed", "Carried over", "Set aside", "The run could not start"])
 def test_every_reason_says_what_it_means_and_what_to_do(heading):
     assert all(len(row) == 3 and all(row) for row in documented(heading))
 

@@ -15,6 +15,8 @@ def execute(arguments: Namespace) -> int:
     """The exit code of the run."""
     flags = {
         "references": arguments.references,
+        "until": arguments.until,
+        "retry": arguments.retry,
         "inference": {
             "device": arguments.device,
             "precision": arguments.precision,

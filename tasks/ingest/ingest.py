@@ -123,7 +123,7 @@ def find_moving(stamps: dict[Path, Stamp | None], started: float, settle_seconds
     """
     young = {file: one for file, one in stamps.items() if one and started - one[1] / 1e9 < settle_seconds}
     if young:
-        time.sleep(max(0.0, started + settle_seconds - time.time()))
+        time.sleep(min(settle_seconds, max(0.0, started + settle_seconds - time.time())))  # the clock may be set back
     return {file for file, one in young.items() if stamp(file) != one}
 
 

@@ -79,7 +79,7 @@ def write_run(
     """
     content = {
         **run,
-        "cases": {outcome.name: asdict(_case(outcome)) for outcome in outcomes},
+        "cases": {outcome.name: asdict(_case(outcome)) for outcome in sorted(outcomes, key=lambda one: one.name)},
         "set_aside": list(set_aside),
         "files": {str(path.relative_to(output)): hash_files([path]) for path in written_files(output, outcomes)},
     }

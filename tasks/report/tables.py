@@ -89,9 +89,10 @@ def _in_utf8(text: str) -> str:
 
 
 def case_status(outcome: Outcome[Scores]) -> str:
-    """`segmented`, or the status of the problem."""
+    """The status of the problem; without one, `segmented`, or `unchanged` where that was done on an earlier night."""
     problem = case_problem(outcome)
-    return problem.status if problem else "segmented"
+    done = "unchanged" if outcome.unchanged else "segmented"
+    return problem.status if problem else done
 
 
 def case_problem(outcome: Outcome[Scores]) -> Problem | None:

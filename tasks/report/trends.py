@@ -19,7 +19,7 @@ from tasks.scan.records import Outcome, Scores
 TRENDS = "trends.csv"
 KEPT, SHOWN = 400, 30
 """Nights that the table holds, and that the page shows."""
-STATUSES = ("segmented", "unchanged", "quarantined", "failed")
+STATUSES = ("segmented", "unchanged", "quarantined", "failed", "carried_over")
 TRENDS_COLUMNS = (
     *("finished", "model_sha256", "n_cases"),
     *(f"n_{status}" for status in STATUSES),

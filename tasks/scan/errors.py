@@ -27,6 +27,7 @@ PipelineError
 │   ├── UnknownLabel          a reference holds a value the model has no label for
 │   ├── NoReference           a case of a training set without a label map, or with an empty one
 │   ├── NoPrediction          a reference to which no segmentation belongs
+│   ├── OutOfMemory           the case needs more memory than a process may have
 │   ├── WorkerDied            the process that worked on the case was killed, each time
 │   └── CaseTimedOut          the case took longer than a case may take
 └── SetupError                the run itself is wrong: stop before the first case
@@ -38,6 +39,7 @@ PipelineError
     ├── CheckpointMismatch    the model's files do not belong together, or are damaged
     ├── UnwritableOutput      the output folder cannot be written, or another run holds it
     ├── UnreadableRun         an output folder holds no finished run
+    ├── UnreadableLedger      the ledger in the output folder is damaged, or of another version
     ├── UnreadableTable       a table that was named cannot be read, or lacks a column
     ├── ServiceUnavailable    the Prefect server, a worker or a Dask cluster does not answer
     └── DemoUnavailable       the brain template that the demo is made from is not installed
@@ -179,6 +181,10 @@ class NoPrediction(CaseError):
     """A reference has no segmentation that belongs to it."""
 
 
+class OutOfMemory(CaseError):
+    """The case needs more memory than a process may have, or than the machine gives."""
+
+
 class WorkerDied(CaseError):
     """The worker process was killed each time it took this case."""
 
@@ -225,6 +231,10 @@ class ServiceUnavailable(SetupError):
 
 class UnreadableRun(SetupError):
     """An output folder holds no finished run."""
+
+
+class UnreadableLedger(SetupError):
+    """The ledger in the output folder is damaged, or was written by another version of this program."""
 
 
 class UnreadableTable(SetupError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,19 +26,29 @@ def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
     if mode is not None:
         temporary.unlink(missing_ok=True)
         temporary.touch(mode)
-    with temporary.open("wb") as file:
+    with _put_in_place(temporary, path), temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+@contextmanager
+def _put_in_place(temporary: Path, path: Path) -> Iterator[None]:
+    """`temporary` becomes `path` when the block ends well, and goes when it does not: a full disk keeps no halves."""
+    try:
+        yield
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_array(path: Path, array: NDArray[np.generic]) -> Path:
     """`path`, which now holds `array` in numpy's own format, for passing between the stages of one run."""
     temporary = temporary_name(path)
-    with temporary.open("wb") as file:
+    with _put_in_place(temporary, path), temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    temporary.replace(path)
     return path
 
 

@@ -120,6 +120,12 @@ def write(labels: NDArray[np.uint8 | np.uint16], geometry: Geometry, source: Sou
     write_whole(path, gzip.compress(image(labels, None, header).to_bytes(), compresslevel=6, mtime=0))
 
 
+def read_geometry_fields(file: Path, case: str) -> bytes:
+    """The fields that a mask of `file` copies, as they are stored. Raises UnreadableImage."""
+    header = _raw_header(file, case)
+    return bytes([header.sizeof_hdr % 256]) + b"".join(header[field].tobytes() for field in _GEOMETRY_FIELDS)
+
+
 @contextmanager
 def _open(file: Path) -> Iterator[BinaryIO]:
     """The file's bytes, unpacked if they are gzip, whatever its name."""

@@ -129,6 +129,8 @@ class Prepared:
     crop_shape: Shape
     resampled_shape: Shape
     input_sha256: str
+    content_sha256: str = ""
+    """Of voxels and geometry (`tasks/scan/content.py`): what the ledger knows a scan by."""
     intensity: tuple[float, float, float] | None = None
     """0.5th, 50th and 99.5th percentile of the cropped scan."""
 
@@ -171,6 +173,8 @@ class Segmentation:
     mask_sha256: str
     input_sha256: str
     volumes_ml: dict[int, float]
+    content_sha256: str = ""
+    """Of the scan's voxels and geometry; empty for a label map that no scan of this run became."""
     signs: dict[int, Signs] = field(default_factory=dict)
     """By label value."""
     dicom_seg: Path | None = None
@@ -219,10 +223,10 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why a case stopped. `quarantined`: the input is at fault. `failed`: this program is."""
+    """Why a case stopped. `quarantined`: the input is at fault. `failed`: this program is. `carried_over`: no time."""
 
     stage: str
-    status: Literal["quarantined", "failed"]
+    status: Literal["quarantined", "failed", "carried_over"]
     reason: str
     message: str
     remedy: str
@@ -256,3 +260,5 @@ class Outcome(Generic[T]):
     costs: tuple[Cost, ...] = ()
     found: Located | None = None
     """The files of a case that was refused before there was a `case`."""
+    unchanged: bool = False
+    """Whether this is the result of an earlier night, which still holds: nothing was done for it tonight."""

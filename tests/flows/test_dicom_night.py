@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -49,15 +50,19 @@ def night(tmp_path_factory, local_prefect) -> Path:
     with torch.no_grad():
         list(network.parameters())[-1][1] += 9  # an untrained network that finds its label everywhere
     save_model(Model(plan=plan, labels={1: "liver"}, weights_sha256=""), [network], folder / "model")
+    run(folder)
+    return folder / "out"
+
+
+def run(folder: Path) -> None:
     settings = Settings(
-        references=references,
+        references=folder / "references",
         ingest=IngestConfig(tilt="shear"),
         export=ExportConfig(dicom_seg=True),
         pool=PoolConfig(workers=2),
     )
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        segment_cohort(incoming, folder / "model", folder / "out", settings, return_state=True)
-    return folder / "out"
+        segment_cohort(folder / "incoming", folder / "model", folder / "out", settings, return_state=True)
 
 
 def rows(night: Path) -> pd.DataFrame:
@@ -100,4 +105,15 @@ def test_the_archive_gets_a_segmentation_of_every_series_that_was_not_sheared(ni
     found = {name for name, mask in masks.items() if np.asarray(mask.dataobj).any()}
     assert "foreign" in found  # its reference was refused, its mask was not
     assert {file.stem for file in (night / "dicom").iterdir()} == found - {"tilted"}
+    assert verify_output(night) == []
+
+
+def test_an_exported_segmentation_that_is_gone_is_made_again_and_nothing_is_segmented_again(night: Path):
+    file, mask = night / "dicom" / "own.dcm", night / "segmentations" / "own.nii.gz"
+    uid, written = pydicom.dcmread(file).SOPInstanceUID, mask.stat().st_mtime_ns
+    file.unlink()
+    run(night.parent)
+    assert pydicom.dcmread(file).SOPInstanceUID == uid
+    assert mask.stat().st_mtime_ns == written
+    assert rows(night).loc["tilted", "status"] == "unchanged"
     assert verify_output(night) == []

@@ -1,6 +1,7 @@
 """The pool loses no case, whatever a case does to its process."""
 
 import os
+import re
 import threading
 
 import psutil
@@ -74,6 +75,25 @@ def test_a_case_that_kills_its_worker_takes_no_other_with_it(pool):
     results = map_cases(pool, "infer", poison.die_at_three, numbers(9))
     assert [result.value for result in results] == [0, 1, 2, None, 4, 5, 6, 7, 8]
     assert results[3].problem.reason == "worker_died"
+
+
+def test_one_bad_case_of_fifty_costs_less_than_ten_executions_more(pool, tmp_path):
+    results = map_cases(pool, "infer", poison.count_and_die_at_seven, numbers(50), tmp_path)
+    assert [result.value for result in results] == [number if number != 7 else None for number in range(50)]
+    assert len(list(tmp_path.iterdir())) < 60
+
+
+def test_a_case_that_outgrows_its_memory_is_told_from_one_that_dies():
+    with open_pool(PoolConfig(workers=1, memory_mb=900)) as address:
+        results = map_cases(address, "preprocess", poison.outgrow_at_two, numbers(4))
+    assert [result.value for result in results] == [0, 1, None, 3]
+    assert results[2].problem.reason == "out_of_memory"
+    assert re.search(r"stage preprocess was stopped when it held (0\.[89]|[1-9]\.\d) GB", results[2].problem.message)
+
+
+def test_a_case_that_is_refused_its_memory_is_quarantined():
+    result = attempt("infer", poison.ask_for_too_much, Outcome(name="n", value=1))
+    assert (result.problem.status, result.problem.reason) == ("quarantined", "out_of_memory")
 
 
 def test_a_case_that_hangs_is_ended_and_the_others_go_on(pool, monkeypatch):

@@ -17,8 +17,8 @@ def test_every_night_adds_a_row_a_label_to_those_before(tmp_path):
     night(tmp_path, 1, 0.8, 0.6)
     night(tmp_path, 2, 0.9)
     lines = (tmp_path / "trends.csv").read_text().splitlines()
-    assert lines[1] == "2026-11-01T01:00:00+00:00,m,3,2,0,1,0,1,1,4,,1,left,2,0.7,1234.57"
-    assert [line.split(",")[11] for line in lines[1:]] == ["1", "2", "1", "2"]
+    assert lines[1] == "2026-11-01T01:00:00+00:00,m,3,2,0,1,0,0,1,1,4,,1,left,2,0.7,1234.57"
+    assert [line.split(",")[12] for line in lines[1:]] == ["1", "2", "1", "2"]
 
 
 def test_the_former_nights_keep_their_bytes(tmp_path):

@@ -1,0 +1,123 @@
+"""The version of a stage's code: a checksum of what it executes, which nobody can forget to raise.
+
+A stage is the module that defines it and all modules of this project that it imports, and those import, and so on;
+comments, docstrings and layout do not count. Packages of others count by their version.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOORS = ("tasks", "unet")
+ORCHESTRATION = frozenset(
+    {
+        f"tasks.{name}"
+        for name in ("attempt", "belt", "deaths", "nursery", "pool", "pool_config", "progress", "scan.errors", "work")
+    }
+)
+"""Modules of ours that decide where and when a stage runs and how it is told, never what comes out of it."""
+ORCHESTRATORS = frozenset({"prefect", "dask", "distributed", "pydantic", "rich", "psutil", "jinja2", "matplotlib"})
+"""Packages of others of which the same is true."""
+
+
+@cache
+def code_of(module: str) -> dict[str, str]:
+    """What the result of a stage that `module` defines depends on: our modules with their checksums, and packages."""
+    ours, others = _reached(module)
+    distributions = _distributions()
+    packages = {name for package in others for name in distributions.get(package, ())}
+    return {name: _checksum(name) for name in sorted(ours)} | {name: version(name) for name in sorted(packages)}
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _reached(module: str) -> tuple[set[str], set[str]]:
+    """The modules of ours that `module` leads to, itself included, and the top-level packages of others."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in ours or name in ORCHESTRATION:
+            continue
+        ours.add(name)
+        for imported in _imports(name):
+            if imported.split(".")[0] in FLOORS:
+                waiting.append(imported)
+            else:
+                others.add(imported.split(".")[0])
+    return ours, others - ORCHESTRATORS
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """All modules that a module of ours takes something from; what it takes from a package of ours, where that is."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {_home(node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found |= _by_name(node.args[0])
+    return frozenset(found)
+
+
+def _by_name(name: ast.expr) -> set[str]:
+    """The modules that `import_module(name)` may load: of a name that is known in part, all that begin with it."""
+    if isinstance(name, ast.Constant):
+        return {str(name.value)}
+    parts = name.values if isinstance(name, ast.JoinedStr) else []
+    package, _, begin = "".join(str(one.value) for one in parts[:1] if isinstance(one, ast.Constant)).rpartition(".")
+    files = ROOT.joinpath(*package.split(".")).glob(f"{begin}*.py") if package else ()
+    return {f"{package}.{file.stem}" for file in files if file.stem != "__init__"}
+
+
+def _home(module: str, name: str) -> str:
+    """The module that `from module import name` leads to: through the shop window of a package of ours, behind it."""
+    if _file(f"{module}.{name}"):
+        return f"{module}.{name}"
+    file = _file(module)
+    if file is None or file.name != "__init__.py":
+        return module
+    shown = (node for node in _tree(module).body if isinstance(node, ast.ImportFrom) and node.module)
+    homes = (node.module for node in shown if any((alias.asname or alias.name) == name for alias in node.names))
+    return next(homes, None) or module
+
+
+@cache
+def _checksum(module: str) -> str:
+    tree = _tree(module)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
+    return sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A docstring of a module, class, function or field."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _tree(module: str) -> ast.Module:
+    file = _file(module)
+    if file is None:
+        raise ModuleNotFoundError(f"{module} is no module below {ROOT}")
+    return ast.parse(file.read_bytes())
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of ours; None for anything else."""
+    path = ROOT.joinpath(*module.split("."))
+    if module.split(".", maxsplit=1)[0] not in FLOORS:
+        return None
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
