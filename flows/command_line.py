@@ -124,7 +124,7 @@ def _add_run(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="OUT",
-        help="folder for masks, tables and page; those of an earlier run in it are overwritten",
+        help="folder for masks, tables and page; what an earlier run left in it is kept where nothing changed",
     )
     run.add_argument("--until", metavar="HH:MM", help="begin no case that would not be done by then; carry it over")
     run.add_argument(

@@ -51,8 +51,8 @@ def test_every_command_explains_itself(command, capsys):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("run", "those of an earlier run in it are overwritten"),
-        ("run", "exit codes: 0 every case segmented; 1 some case quarantined or failed"),
+        ("run", "what an earlier run left in it is kept where nothing changed"),
+        ("run", "exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over"),
         ("train", "exit codes: 0 the model is written, and no case needs attention; 1 some case could not be learnt"),
     ],
 )
