@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
@@ -25,9 +25,10 @@ from tasks.belt import Belt, Line, at_end, belt_of, take
 from tasks.nursery import ENVIRONMENT, prepare_nursery
 from tasks.pool_config import PoolConfig
 from tasks.progress import progress_bar
+from tasks.restart import fill_anew, overdue, restart_worker_of
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
-from tasks.work import Work, attempt_each, attempt_here, collect, timed_out
+from tasks.work import Work, attempt_each, attempt_here, collect, killed, timed_out
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -35,8 +36,6 @@ Step = tuple[int, Outcome[Any], Outcome[Any]]
 CASE_SECONDS = 1800.0
 """How long one stage may take for one case before its worker is restarted without it."""
 CONNECT_SECONDS = 30
-RESTART_SECONDS = 30
-"""How long to wait for a restarted worker to come back; the others work on without it if it does not."""
 GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
 CHUNK = 50
@@ -72,7 +71,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
     with (
         dask.config.set(
             {
-                "distributed.scheduler.allowed-failures": 2,
+                "distributed.scheduler.allowed-failures": 1,
                 "distributed.worker.multiprocessing-method": "forkserver",
             }
         ),
@@ -160,13 +159,20 @@ class _Window:
     work: Work
     belt: Belt[Any]
     slots: threading.Semaphore
-    running: dict[Future[Any], tuple[int, Outcome[Any], float]]
+    running: dict[Future[Any], tuple[int, Outcome[Any], float]] = field(default_factory=dict)
+    suspects: list[tuple[int, Outcome[Any]]] = field(default_factory=list)
+    """Cases that were in the hands of processes that died: they are tried again when the others are done, one by one.
+
+    To Dask, whatever waits in a process that dies is as guilty as what it was doing; alone, a case is innocent or not.
+    """
+    alone: set[int] = field(default_factory=set)
+    """Places of the suspects that are tried, or were."""
 
 
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
     """Place in the line, case, and result of each case on `belt`, as they finish."""
     with Client(pool, timeout=CONNECT_SECONDS) as client, progress_bar(work.stage, total) as bar:
-        window = _Window(client=client, work=work, belt=belt, slots=_slots_of(client, pool), running={})
+        window = _Window(client=client, work=work, belt=belt, slots=_slots_of(client, pool))
         try:
             for step in _run_window(window):
                 bar.advance()
@@ -191,7 +197,7 @@ def _run_window(window: _Window) -> Iterator[Step]:
     places, checked = count(), time.monotonic()
     while True:
         yield from _take_in(window, places)
-        if not window.running:
+        if not window.running and not _try_suspect(window):
             return
         finished = _finished(window.running, window.belt)
         if not finished and time.monotonic() - checked > CHECK_SECONDS:
@@ -199,6 +205,9 @@ def _run_window(window: _Window) -> Iterator[Step]:
             checked = time.monotonic()
         for future in finished:
             place, case, _ = window.running.pop(future)
+            if place not in window.alone and killed(future):
+                window.suspects.append((place, case))
+                continue
             try:
                 result = collect(future, window.work.stage, case)
             except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
@@ -226,18 +235,34 @@ def _take_in(window: _Window, places: Iterator[int]) -> Iterator[Step]:
             continue
         if idle:
             window.slots.acquire()
-        future = window.client.submit(attempt_here, window.work, case, pure=False)
-        future.add_done_callback(lambda _: window.slots.release())  # when it ends, not when its stage has time for it
-        window.running[future] = (next(places), case, time.monotonic())
+        _submit(window, next(places), case)
+
+
+def _submit(window: _Window, place: int, case: Outcome[Any]) -> None:
+    """Gives `case` to the pool; a slot must have been taken for it."""
+    future = window.client.submit(attempt_here, window.work, case, pure=False)
+    future.add_done_callback(lambda _: window.slots.release())  # when it ends, not when its stage has time for it
+    window.running[future] = (place, case, time.monotonic())
+
+
+def _try_suspect(window: _Window) -> bool:
+    """Gives the next of the suspects to the pool, by itself; False when there is none."""
+    if not window.suspects:
+        return False
+    place, case = window.suspects.pop(0)
+    window.alone.add(place)
+    window.slots.acquire()
+    _submit(window, place, case)
+    return True
 
 
 def _end_late(window: _Window) -> Iterator[Step]:
     """The case that has run for too long, if there is one, after its worker was restarted without it."""
-    late = _overdue(window.running, window.work.seconds)
+    late = overdue(window.running, window.work.seconds)
     if late is None:
         return
     place, case, _ = window.running.pop(late)
-    _restart_worker_of(window.client, late)
+    restart_worker_of(window.client, late)
     _check_workers(window.client)
     for future, (number, other, _) in window.running.items():
         window.running[future] = (number, other, time.monotonic())
@@ -262,35 +287,8 @@ def _check_workers(client: Client) -> None:
         client.wait_for_workers(1, timeout=GONE_SECONDS)
     except TimeoutError:
         if own := _own.get(str(client.scheduler_info(n_workers=0)["address"])):
-            _fill_anew(*own)
+            fill_anew(*own)
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except TimeoutError as error:
             raise ServiceUnavailable("all worker processes of the pool are gone; start the run again") from error
-
-
-def _fill_anew(cluster: LocalCluster, count: int) -> None:
-    """Ends what is left of the pool's nannies, and starts `count` new ones with a process each."""
-    cluster.scale(0)
-    deadline = time.monotonic() + RESTART_SECONDS
-    while cluster.workers and time.monotonic() < deadline:
-        time.sleep(0.1)
-    cluster.scale(count)
-
-
-def _overdue(running: Mapping[Future[Any], tuple[int, Any, float]], seconds: float) -> Future[Any] | None:
-    """The longest running future, if it ran for longer than `seconds`."""
-    late = [
-        (since, future)
-        for future, (_, _, since) in running.items()
-        if not future.done() and time.monotonic() - since > seconds
-    ]
-    return min(late, key=lambda pair: pair[0])[1] if late else None
-
-
-def _restart_worker_of(client: Client, future: Future[Any]) -> None:
-    """Free the worker that is stuck in `future`; the other cases it held are given to others."""
-    processing = client.processing()
-    future.cancel()
-    stuck = [address for address, keys in processing.items() if future.key in keys]
-    client.restart_workers(stuck, timeout=RESTART_SECONDS, raise_for_error=False)

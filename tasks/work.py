@@ -52,6 +52,11 @@ def attempt_each(
     return [attempt(stage, function, case, *arguments) for case in chunk]
 
 
+def killed(future: Future[Any]) -> bool:
+    """Whether `future`, which has ended, was given up because the processes that had it died."""
+    return future.status == "error" and isinstance(future.exception(timeout=FETCH_SECONDS), KilledWorker)
+
+
 def collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
     """The outcome that `future` holds, or that its case killed its workers."""
     try:

@@ -74,3 +74,11 @@ def die_at_six(number: int) -> int:
 def environment(_: int) -> dict[str, str]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PREFECT_PLUGINS_ENABLED")
     return {name: os.environ.get(name, "") for name in names}
+
+
+def die_twice_at_three(number: int, folder: Path) -> int:
+    """Kills its process the first two times that `number` is 3, as one does that is beside a case that kills."""
+    if number == 3 and len(list(folder.iterdir())) < 2:
+        (folder / f"{os.getpid()}").touch()
+        os._exit(139)
+    return number

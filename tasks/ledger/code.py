@@ -18,7 +18,18 @@ FLOORS = ("tasks", "unet")
 ORCHESTRATION = frozenset(
     {
         f"tasks.{name}"
-        for name in ("attempt", "belt", "deaths", "nursery", "pool", "pool_config", "progress", "scan.errors", "work")
+        for name in (
+            "attempt",
+            "belt",
+            "deaths",
+            "nursery",
+            "pool",
+            "pool_config",
+            "progress",
+            "restart",
+            "scan.errors",
+            "work",
+        )
     }
 )
 """Modules of ours that decide where and when a stage runs and how it is told, never what comes out of it."""

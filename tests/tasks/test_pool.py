@@ -180,6 +180,14 @@ def test_a_worker_that_dies_at_once_each_time_comes_back(pool):
         assert [result.value for result in results] == [0, 1, 2, None, 4]
 
 
+def test_a_case_whose_processes_died_is_tried_alone_before_it_is_blamed(pool, tmp_path):
+    """Dask counts a death against all that waits in the process, not only against what it was doing."""
+    results = map_cases(pool, "infer", poison.die_twice_at_three, numbers(5), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert [result.value for result in results] == [0, 1, 2, 3, 4]
+    assert results[3].problem is None
+
+
 def test_a_pool_that_lost_all_its_processes_ends_the_run_by_name(monkeypatch):
     monkeypatch.setattr(pool_module, "CONNECT_SECONDS", 3)
     monkeypatch.setattr(pool_module, "GONE_SECONDS", 3)
