@@ -22,7 +22,7 @@ from tests.enhanced import write_enhanced
 from tests.phantoms import affine, box, edit_dicom, oblique_affine, picture, write_dicom_series, write_nifti
 from tests.tasks.report.cases import GRID
 
-REAL = Path("/work/shared/data/dicom")
+REAL = Path(__file__).parents[2] / "../shared/data/dicom"
 SHAPE = (12, 10, 8)
 LABELS = {2: "left part", 7: "right part", 9: "what is not there"}
 needs_scans = pytest.mark.skipif(not REAL.is_dir(), reason="the real scans are not there")
