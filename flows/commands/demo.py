@@ -83,7 +83,8 @@ def _show(cohort: DemoCohort, night: Path) -> int:
         print(f"  {name:<14} {rows['dice'].mean():.3f}   floor {sum(floor) / len(floor):.3f}   ({len(rows)} people)")
         beaten &= bool(rows["dice"].mean() > sum(floor) / len(floor) + 0.1)
     print(f"\ntable: {night / 'metrics.csv'}\ncases: {night / 'cases.csv'}\npage:  {night / 'report.html'}")
-    promised = cases["status"].value_counts().to_dict() == {"segmented": 4, "quarantined": 2}
+    became = cases["status"].replace("unchanged", "segmented").value_counts().to_dict()  # by a demo before this one
+    promised = became == {"segmented": 4, "quarantined": 2}
     if not promised:
         print("\nThis is not what the demo promises: 4 cases segmented, 2 quarantined.", file=sys.stderr)
     if not beaten:

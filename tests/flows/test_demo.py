@@ -15,17 +15,27 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def short_demo(tmp_path_factory):
-    """The finished `segment-cohort demo --epochs 1`, and the port of its server."""
+def demo(tmp_path_factory):
+    """Runs `segment-cohort demo --epochs 1` in one folder, and the port of its server."""
     pytest.importorskip("nilearn", reason="nilearn, which ships the brain, is not installed (the extra `demo`)")
     port, home = free_port(), tmp_path_factory.mktemp("prefect")
     environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     output = tmp_path_factory.mktemp("demo") / "output"
     command = [Path(sys.executable).with_name("segment-cohort"), "demo", "--epochs", "1", "--output", output]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=580, check=False
-    )
-    return done, port
+
+    def run():
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=580, check=False
+        )
+
+    return run, port
+
+
+@pytest.fixture(scope="module")
+def short_demo(demo):
+    """The finished demo, and the port of its server."""
+    run, port = demo
+    return run(), port
 
 
 def line(done, start):
@@ -50,3 +60,9 @@ def test_the_server_that_the_demo_started_has_ended_with_it(short_demo):
     _, port = short_demo
     with socket.socket() as trial:
         assert trial.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_second_demo_uses_the_model_and_the_masks_of_the_first(demo, short_demo):
+    again = demo[0]()
+    assert [line(again, f"person-{number:02}")[1] for number in (9, 10, 11, 12)] == ["unchanged"] * 4, again.stdout
+    assert "4 cases segmented, 2 quarantined" not in again.stderr
