@@ -69,9 +69,6 @@ class Machine:
     precision: torch.dtype
     backend: Literal["torch", "openvino"]
 
-    def __str__(self) -> str:
-        return f"{self.device}, {str(self.precision).removeprefix('torch.')}, {self.backend}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:

@@ -38,9 +38,10 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
     volumes_ml = {value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels}
+    classes = logits.argmax(axis=0)
     doubts = {
-        "boundary_entropy": boundary_entropy(logits),
-        "dice_expected": expected_dice(logits),
+        "boundary_entropy": boundary_entropy(logits, classes),
+        "dice_expected": expected_dice(logits, classes),
         "agreement": prediction.agreement,
     }
     signs = read_signs(whole, model.labels, {name: by_value(known, model) for name, known in doubts.items()})

@@ -66,14 +66,14 @@ def count_at_border(labels: Labels) -> dict[int, int]:
     return dict(zip(found.tolist(), numbers.tolist(), strict=True))
 
 
-def boundary_entropy(logits: NDArray[np.float32]) -> dict[int, float]:
+def boundary_entropy(logits: NDArray[np.float32], classes: NDArray[Any]) -> dict[int, float]:
     """By class, from 1: the mean entropy of the softmax of `logits` (K, X, Y, Z) over the class's boundary voxels.
 
     Those are the voxels of the class with a face neighbour of another class. −Σ p ln p / ln K: 0 is certain, 1 is a
     guess. Inside a structure a network is always certain; what it is unsure of shows at the boundary.
+    `classes` (X, Y, Z) is the argmax of `logits`.
     """
-    classes = logits.argmax(axis=0)
-    boundary = _has_other_neighbour(classes) & (classes > 0)
+    boundary = has_other_neighbour(classes) & (classes > 0)
     log_p = log_softmax(logits[:, boundary].astype(np.float64), axis=0)
     entropy = -(np.exp(log_p) * log_p).sum(axis=0) / math.log(len(logits))
     owner = classes[boundary]
@@ -81,14 +81,14 @@ def boundary_entropy(logits: NDArray[np.float32]) -> dict[int, float]:
     return {int(value): float(sums[value] / counts[value]) for value in np.flatnonzero(counts)}
 
 
-def expected_dice(logits: NDArray[np.float32]) -> dict[int, float]:
+def expected_dice(logits: NDArray[np.float32], classes: NDArray[Any]) -> dict[int, float]:
     """By class, from 1: the Dice that the network expects of its own answer, by its probabilities p.
 
     2 Σ p over the voxels of the class / (Σ p over all voxels + their number): what Dice would be, if every voxel were
     of the class as often as the network says. Probabilities count in the box around all that was found, and `MARGIN`
-    voxels more. Networks are mostly too sure of themselves: it orders cases, it does not predict their Dice.
+    voxels more. Networks are mostly too sure of themselves: it orders cases, it does not predict their Dice. `classes`
+    (X, Y, Z) is the argmax of `logits`.
     """
-    classes = logits.argmax(axis=0)
     if not classes.any():
         return {}
     box = tuple(
@@ -106,7 +106,8 @@ def expected_dice(logits: NDArray[np.float32]) -> dict[int, float]:
     return expected
 
 
-def _has_other_neighbour(classes: NDArray[Any]) -> NDArray[np.bool_]:
+def has_other_neighbour(classes: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a voxel, or a pixel, of `classes` (any number of axes) has a face neighbour of another class."""
     other = np.zeros(classes.shape, bool)
     for axis in range(classes.ndim):
         differ = np.diff(classes, axis=axis) != 0

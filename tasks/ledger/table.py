@@ -156,7 +156,7 @@ def write_night(
 
 
 def read_seen(path: Path, names: Iterable[str]) -> dict[str, Seen]:
-    """What `write_seen` noted of the cases `names`."""
+    """What `write_night` noted of the cases `names`."""
     seen = {}
     with _opened(path) as ledger:
         for name in names:

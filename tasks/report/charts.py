@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from tasks.report.summary import quantile
 
-COMPARED = ("scored", "missed", "false_positive")
+LOST = ("missed", "false_positive")
+COMPARED = ("scored", *LOST)
 GOLDEN = 0.618034
 LIMITS = 1.96
 """Standard deviations either side of the mean difference that hold 95 % of the cases (Bland and Altman, 1986)."""
@@ -105,7 +106,8 @@ def bland_altman(metrics: pd.DataFrame, labels: Mapping[int, str]) -> list[Plane
 def _bland_altman(label: tuple[int, str], rows: pd.DataFrame) -> Plane:
     found, truth = rows["volume_prediction_ml"].to_numpy(float), rows["volume_reference_ml"].to_numpy(float)
     means, differences = (found + truth) / 2, found - truth
-    bias, lines = float(differences.mean()), {"mean": float(differences.mean())}
+    bias = float(differences.mean())
+    lines = {"mean": bias}
     if len(rows) >= FEWEST_FOR_LIMITS:
         reach = LIMITS * float(differences.std(ddof=1))
         lines |= {"upper limit": bias + reach, "lower limit": bias - reach}
@@ -118,10 +120,10 @@ def _bland_altman(label: tuple[int, str], rows: pd.DataFrame) -> Plane:
         label=label[0],
         name=label[1],
         note=f"mean {signed(bias)} mL{limits}",
-        points=_points(rows, (_at(means, across), 100 - _at(differences, up)), texts),
-        across=_placed(across),
-        up=tuple(Tick(at=100 - tick.at, text=tick.text) for tick in _placed(up)),
-        lines=tuple(Tick(at=100 - float(_at(np.array(level), up)), text=text) for text, level in lines.items()),
+        points=_points(rows, (at(means, across), 100 - at(differences, up)), texts),
+        across=placed(across),
+        up=placed_up(up),
+        lines=tuple(Tick(at=100 - float(at(np.array(level), up)), text=text) for text, level in lines.items()),
     )
 
 
@@ -130,14 +132,14 @@ def _strip(label: tuple[int, str], rows: pd.DataFrame, metric: str, ticks: Seque
     # The golden ratio spreads neighbours over the height of the strip, the same way every night.
     heights: NDArray[np.float64] = np.arange(1, len(values) + 1, dtype=np.float64) * GOLDEN % 1 * 100
     quartiles = np.array([quantile(values, share) for share in (0.25, 0.5, 0.75)])
-    q25, median, q75 = (float(place) for place in _at(quartiles, ticks))
+    q25, median, q75 = (float(place) for place in at(quartiles, ticks))
     digits = 3 if metric == "dice" else 4
     return Strip(
         label=label[0],
         name=label[1],
         note=f"{len(values)} of {total} cases",
-        points=_points(rows, (_at(values, ticks), heights), [f"{value:.{digits}g}" for value in values]),
-        ticks=_placed(ticks),
+        points=_points(rows, (at(values, ticks), heights), [f"{value:.{digits}g}" for value in values]),
+        ticks=placed(ticks),
         box=(q25, median, q75) if len(values) >= FEWEST_FOR_BOX else None,
     )
 
@@ -150,8 +152,8 @@ def _points(
             case=str(case),
             x=float(x),
             y=float(y),
-            text=status.replace("_", " ") if status in ("missed", "false_positive") else text,
-            lost=status in ("missed", "false_positive"),
+            text=status.replace("_", " ") if status in LOST else text,
+            lost=status in LOST,
         )
         for case, status, x, y, text in zip(rows["case"], rows["status"], *places, texts, strict=True)
     )
@@ -188,15 +190,21 @@ def round_ticks(low: float, high: float) -> list[float]:
     return [round(tick * step, 12) for tick in range(first, max(last, first + 1) + 1)]
 
 
-def _at(values: NDArray[np.float64], ticks: Sequence[float]) -> NDArray[np.float64]:
+def at(values: NDArray[np.float64], ticks: Sequence[float]) -> NDArray[np.float64]:
     """Where `values` stand between the first and the last tick: 0 to 100."""
     place: NDArray[np.float64] = (values - ticks[0]) / (ticks[-1] - ticks[0]) * 100
     return place
 
 
-def _placed(ticks: Sequence[float]) -> tuple[Tick, ...]:
-    places = _at(np.array(ticks), ticks)
+def placed(ticks: Sequence[float]) -> tuple[Tick, ...]:
+    """`ticks` on an axis that goes across."""
+    places = at(np.array(ticks), ticks)
     return tuple(Tick(at=float(at), text=f"{tick:g}") for at, tick in zip(places, ticks, strict=True))
+
+
+def placed_up(ticks: Sequence[float]) -> tuple[Tick, ...]:
+    """`ticks` on an axis that goes up: counted from the top, as the page does."""
+    return tuple(Tick(at=100 - tick.at, text=tick.text) for tick in placed(ticks))
 
 
 def signed(number: float) -> str:

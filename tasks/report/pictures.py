@@ -24,6 +24,7 @@ from tasks.scan.files import write_whole
 from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Outcome, Scores, Source, Spacing
 from tasks.scan.volume import read_labels, read_voxels
+from tasks.signs import has_other_neighbour
 
 # The axes that run across and up each plane (x to Right, y to Anterior, z to Superior). The axis across is always drawn
 # backwards, so that right and anterior are on the left of the picture.
@@ -211,14 +212,7 @@ def edges(labels: Labels) -> NDArray[np.bool_]:
 
     A structure that goes on beyond the view has no line there; one that the image cuts has, for all beyond it is 0.
     """
-    line = np.zeros(labels.shape, bool)
-    for axis in (0, 1):
-        differ = np.diff(labels.astype(np.int32), axis=axis) != 0
-        before, after = [slice(None)] * 2, [slice(None)] * 2
-        before[axis], after[axis] = slice(None, -1), slice(1, None)
-        line[tuple(before)] |= differ
-        line[tuple(after)] |= differ
-    return line
+    return has_other_neighbour(labels)
 
 
 def _wider(line: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.report.charts import Plane, Point, Tick, round_ticks
+from tasks.report.charts import Plane, Point, Tick, at, placed_up, round_ticks
 from tasks.report.tables import as_csv, case_status, metrics_frame
 from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome, Scores
@@ -132,20 +132,19 @@ def _trend(label: tuple[int, str], rows: pd.DataFrame, column: str, recent: Sequ
     values = rows[column].to_numpy(float)
     ticks = round_ticks(float(values.min()), float(values.max()))
     x = np.array([recent.index(finished) for finished in rows["finished"]]) / (len(recent) - 1) * 100
-    y = 100 - (values - ticks[0]) / (ticks[-1] - ticks[0]) * 100
+    y = 100 - at(values, ticks)
     points = tuple(
         Point(case=finished, x=float(x_), y=float(y_), text=f"{value:.4g}")
         for finished, x_, y_, value in zip(rows["finished"], x, y, values, strict=True)
     )
     days = [finished[5:10] for finished in recent]
-    step = 100 / (ticks[-1] - ticks[0])
     return Plane(
         label=label[0],
         name=label[1],
         note="mean Dice" if column == "dice_mean" else "median volume in mL",
         points=points,
         across=(Tick(at=0, text=days[0]), Tick(at=100, text=days[-1])),
-        up=tuple(Tick(at=100 - (tick - ticks[0]) * step, text=f"{tick:g}") for tick in ticks),
+        up=placed_up(ticks),
     )
 
 

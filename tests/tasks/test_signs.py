@@ -40,27 +40,32 @@ def logits(*margins):
     return np.stack([np.zeros(len(margins)), np.array(margins)]).astype(np.float32)[:, :, None, None]
 
 
+def answer(*margins):
+    """Those logits, and the class of each voxel."""
+    return logits(*margins), logits(*margins).argmax(axis=0)
+
+
 def test_entropy_is_read_at_the_boundary_only_and_a_guess_is_one():
     # Voxels 1 to 3 are of class 1; its boundary voxels are 1 and 3. Voxel 2, a mere guess, is inside.
-    assert boundary_entropy(logits(-9, 1e-6, 1e-6, 1e-6, -9))[1] == pytest.approx(1)
-    assert boundary_entropy(logits(-9, 40, 1e-6, 40, -9))[1] == pytest.approx(0, abs=1e-9)
+    assert boundary_entropy(*answer(-9, 1e-6, 1e-6, 1e-6, -9))[1] == pytest.approx(1)
+    assert boundary_entropy(*answer(-9, 40, 1e-6, 40, -9))[1] == pytest.approx(0, abs=1e-9)
 
 
 def test_entropy_is_that_of_the_probabilities():
     # Of 3/4 and 1/4: −(0.75 ln 0.75 + 0.25 ln 0.25) / ln 2 = 0.811278
-    assert boundary_entropy(logits(-9, math.log(3), math.log(3), -9)) == {1: pytest.approx(0.811278, abs=1e-6)}
+    assert boundary_entropy(*answer(-9, math.log(3), math.log(3), -9)) == {1: pytest.approx(0.811278, abs=1e-6)}
 
 
 def test_a_class_that_is_nowhere_or_everywhere_has_no_boundary():
-    assert boundary_entropy(logits(-9, -9, -9)) == {}
-    assert boundary_entropy(logits(9, 9, 9)) == {}
+    assert boundary_entropy(*answer(-9, -9, -9)) == {}
+    assert boundary_entropy(*answer(9, 9, 9)) == {}
 
 
 def test_the_expected_dice_is_that_of_the_probabilities():
     # p of class 1: 1/4, 3/4, 3/4, 1/4. Two voxels are of it: 2·(3/4 + 3/4) / (2 + 2) = 0.75.
-    assert expected_dice(logits(-math.log(3), math.log(3), math.log(3), -math.log(3))) == {1: pytest.approx(0.75)}
-    assert expected_dice(logits(-99, 99, -99)) == {1: pytest.approx(1)}
-    assert expected_dice(logits(-99, -99)) == {}
+    assert expected_dice(*answer(-math.log(3), math.log(3), math.log(3), -math.log(3))) == {1: pytest.approx(0.75)}
+    assert expected_dice(*answer(-99, 99, -99)) == {1: pytest.approx(1)}
+    assert expected_dice(*answer(-99, -99)) == {}
 
 
 def test_every_label_has_its_signs_also_one_that_is_not_there():
