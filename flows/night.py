@@ -20,7 +20,7 @@ from tasks.infer import InferenceConfig, Weights
 from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes, read_expected
 from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
-from tasks.report import FILES, FOLDERS, MASKS, RUN
+from tasks.report import FILES, FOLDERS, MASKS, put_aside
 from tasks.scan.errors import EmptyCohort, UnknownSetting, UnwritableOutput
 from tasks.scan.records import Case, Outcome
 from tasks.train import read_folds
@@ -102,9 +102,7 @@ def begin(night: Night) -> None:
     """
     with writing(night.output):
         night.masks.mkdir(exist_ok=True)
-        record = night.output / RUN
-        if record.exists():
-            record.replace(record.with_stem(f"{record.stem}.previous"))
+        put_aside(night.output)
 
 
 def seen_by(night: Night, member: int) -> Night:

@@ -1,5 +1,6 @@
 """What analysts open in the morning: three tables, a page, and the record of the run."""
 
+from tasks.report.delta import put_aside
 from tasks.report.groups import read_groups, write_groups
 from tasks.report.intake import intake_lines, write_intake
 from tasks.report.page import write_page
@@ -14,6 +15,7 @@ __all__ = [
     "RUN",
     "Report",
     "intake_lines",
+    "put_aside",
     "read_groups",
     "read_run",
     "report",

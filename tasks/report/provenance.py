@@ -58,6 +58,7 @@ class Run:
     precision: str
     cases: dict[str, CaseFiles]
     files: dict[str, str]
+    since_last_night: str = ""
 
 
 _ADAPTER = TypeAdapter(Run)
@@ -123,7 +124,7 @@ def written_files(output: Path, outcomes: Sequence[Outcome[Scores]]) -> list[Pat
         [
             *(one.mask for one in found),
             *(one.dicom_seg for one in found if one.dicom_seg),
-            *output.glob("*.csv"),
+            *(path for path in output.glob("*.csv") if ".previous" not in path.suffixes),
             *output.glob("*.parquet"),
             output / "report.html",
             *(output / "pictures").glob("*"),
