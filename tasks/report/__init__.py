@@ -4,7 +4,7 @@ from tasks.report.delta import put_aside
 from tasks.report.groups import read_groups, write_groups
 from tasks.report.intake import intake_lines, write_intake
 from tasks.report.page import write_page
-from tasks.report.provenance import MASKS, RUN, read_run, verify_output
+from tasks.report.provenance import MASKS, RUN, Run, read_run, verify_output
 from tasks.report.report import FILES, FOLDERS, Report, report
 from tasks.report.tables import write_metrics, write_tables
 
@@ -14,6 +14,7 @@ __all__ = [
     "MASKS",
     "RUN",
     "Report",
+    "Run",
     "intake_lines",
     "put_aside",
     "read_groups",

@@ -100,7 +100,7 @@ def say_delta(delta: Delta, *, names: bool) -> str:
         told += [f"{counts[change] - NAMED} more"] if told and counts[change] > NAMED else []
         which = f" ({', '.join(told)})" if told else ""
         parts.append(f"{counts[change]} {change.replace('_', ' ')}{which}")
-    return f"since {delta.since or 'nothing, it is the first night'}: {', '.join(parts)}"
+    return f"{f'since {delta.since}' if delta.since else 'the first night'}: {', '.join(parts)}"
 
 
 def _told(row: Mapping[Any, Any]) -> str:
@@ -113,7 +113,8 @@ def _changes(both: pd.DataFrame) -> np.ndarray:
     """One of `CHANGES` for each row of `both`, which has the two statuses, NaN where a night has no such case."""
     is_new, good = both["status_before"].isna(), both["status"].isin(GOOD)
     was_good, was_troubled = both["status_before"].isin(GOOD), both["status_before"].isin(TROUBLED)
-    same = (both["output_sha256"] == both["output_sha256_before"]) & (both["differs"] != True)  # noqa: E712 - of a case without scores, it is NaN
+    same_scan = (both["status"] == "unchanged") | (both["input_sha256"] == both["input_sha256_before"])
+    same = same_scan & (both["output_sha256"] == both["output_sha256_before"]) & (both["differs"] != True)  # noqa: E712 - of a case without scores, it is NaN
     rules: dict[str, pd.Series[bool]] = {
         "gone": both["status"].isna(),
         "carried_over": both["status"] == "carried_over",

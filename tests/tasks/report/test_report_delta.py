@@ -12,10 +12,10 @@ from tasks.scan.records import Problem
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
 
-def case(name, left=0.9, right=0.8, mask="b"):
-    """A case with these Dice of the two labels; `mask` stands for the bytes of its mask."""
+def case(name, left=0.9, right=0.8, mask="b", scan="a"):
+    """A case with these Dice of the two labels; `mask` and `scan` stand for the bytes of these files."""
     one = segmented(name, score(1, left), score(2, right))
-    found = replace(one.value.segmentation, mask_sha256=mask * 64)
+    found = replace(one.value.segmentation, mask_sha256=mask * 64, input_sha256=scan * 64)
     return replace(one, value=replace(one.value, segmentation=found))
 
 
@@ -44,6 +44,8 @@ def changes(delta):
         (case("A"), case("A"), "unchanged"),
         (case("A"), replace(case("A"), unchanged=True), "unchanged"),
         (case("A"), case("A", mask="c"), "changed"),
+        (case("A"), case("A", scan="c"), "changed"),  # the answer to another scan, though it is the same
+        (case("A"), replace(case("A", scan="c"), unchanged=True), "unchanged"),  # the same scan in other bytes
         (case("A"), case("A", left=0.95), "changed"),
         (case("A"), case("A", left=0.895), "changed"),  # it fell by less than 0.01
         (case("A"), case("A", left=0.88), "worse"),
@@ -90,7 +92,7 @@ def test_the_table_names_the_label_that_lost_most_and_what_failed_comes_first(tm
 def test_a_line_counts_and_names_what_failed_or_is_worse(tmp_path):
     first = night(tmp_path, case("A"), case("B"), *(case(f"C{number}") for number in range(4)), day=1)
     assert say_delta(first, names=True) == (
-        "since nothing, it is the first night: 0 failed, 0 worse, 0 fixed, 6 new, 0 changed, 0 unchanged"
+        "the first night: 0 failed, 0 worse, 0 fixed, 6 new, 0 changed, 0 unchanged"
     )
     second = night(tmp_path, case("A"), case("B", left=0.5), *(broken(f"C{number}") for number in range(4)), day=2)
     assert say_delta(second, names=True) == (
