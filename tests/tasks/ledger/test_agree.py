@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.ledger import LEDGER, Entry, ledger_findings
-from tasks.ledger.table import Result, Seen, write_entries
+from tasks.ledger.table import Result, Seen, write_night, writing_cases
 from tasks.scan.errors import UnreadableLedger
 from tests.tasks.report.cases import score, segmented
 
@@ -12,15 +12,12 @@ from tests.tasks.report.cases import score, segmented
 def ledger(tmp_path):
     """A ledger that knows 100 cases, whose masks all have the checksum bbb…"""
     result = Result(scores=segmented("A", score(1, 0.5)).value, problem=None, costs=())
-    entries = [
-        Entry(
-            **{"name": f"C{number}", "made": "2026", "seen": Seen(), "mask": None, "input_sha256": "a", "content": "c"},
-            keys={},
-            result=result,
-        )
-        for number in range(100)
-    ]
-    write_entries(tmp_path / LEDGER, entries, {})
+    names = [f"C{number}" for number in range(100)]
+    write_night(tmp_path / LEDGER, dict.fromkeys(names, Seen()), {}, [])
+    with writing_cases(tmp_path / LEDGER, {}) as write:
+        for name in names:
+            facts = {"name": name, "made": "2026", "mask": None, "input_sha256": "a", "content": "c", "keys": {}}
+            write(name, lambda seen, facts=facts: Entry(**facts, seen=seen, result=result))
     return tmp_path / LEDGER
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from tasks.compare.differences import CASE_COLUMNS, LABEL_COLUMNS
+from tasks.report.delta import DELTA_COLUMNS
 from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
-from tasks.report.delta import DELTA_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
 from tasks.report.trends import TRENDS_COLUMNS
 from tasks.scan.records import Outcome, Problem
