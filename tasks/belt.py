@@ -103,7 +103,7 @@ def arriving(line: Line[T]) -> Iterator[Outcome[T]]:
 
 
 def hand_on(outcomes: Iterable[Outcome[T]], belt: Belt[T] | None) -> Iterator[Outcome[T]]:
-    """`outcomes`, each put on `belt` as it comes, if there is one; at the end the belt is ended, or its line stopped."""
+    """`outcomes`, each put on `belt` as it comes, if there is one; then the belt is ended, or its line stopped."""
     try:
         for outcome in outcomes:
             _put(belt, outcome)
