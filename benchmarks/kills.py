@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -48,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds = {site.name: undisturbed(home, site) for site in sites.values()}
         for number in range(arguments.kills):
             site, target = targets[number % len(targets)]
-            troubled += bool(kill_once(home, site, target, number, chosen.uniform(0, 0.9 * seconds[site.name])))
+            masks = chosen.randrange(-(arguments.cases // 2), arguments.cases)
+            moment = Moment(masks=max(masks, 0), seconds=chosen.uniform(0, seconds[site.name] if masks < 0 else 1))
+            troubled += bool(kill_once(home, site, target, number, moment))
     print(f"{arguments.kills} kills, {troubled} with a problem")
     return 1 if troubled else 0
 
@@ -66,13 +69,22 @@ def undisturbed(home: Path, site: Site) -> float:
     return seconds
 
 
-def kill_once(home: Path, site: Site, target: str, number: int, moment: float) -> list[str]:
-    """What was wrong after `target` was killed at that `moment` (seconds from the start) and the next run had ended."""
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When to kill: so many `seconds` after the start, or, where `masks` are named, after there are so many of them."""
+
+    masks: int
+    seconds: float
+
+
+def kill_once(home: Path, site: Site, target: str, number: int, moment: Moment) -> list[str]:
+    """What was wrong after `target` was killed at that `moment` and the next run had ended."""
     out = home / f"{number:02d}-{target.replace(' ', '-')}"
     night = site.start(home, out)
-    killed = kill_at(night, target, time.monotonic() + moment)
+    began = time.monotonic()
+    killed = kill_at(night, target, out, moment)
+    seconds, masks = time.monotonic() - began, count_masks(out)
     problems = wait_for(night)
-    masks = len(list((out / "segmentations").glob("*.nii.gz")))
     said = night.said()
     site.mend()
     problems += wait_for(night)  # what its server or worker was killed of may go on now
@@ -82,16 +94,19 @@ def kill_once(home: Path, site: Site, target: str, number: int, moment: float) -
         problems.append(f"the next run: {again.said()}")
     problems += [*differences(home / "undisturbed", out), *left_behind(out)]
     print(
-        f"{number:02d} {target:<11} {'killed' if killed else 'not there'} at {moment:5.1f} s, {masks:2d} masks there; "
+        f"{number:02d} {target:<11} {'killed' if killed else 'not there'} at {seconds:5.1f} s, with {masks:2d} masks; "
         f"'{said}', then '{again.said()}'" + "".join(f"\n   PROBLEM {problem}" for problem in problems),
         flush=True,
     )
     return problems
 
 
-def kill_at(night: Night, target: str, moment: float) -> bool:
+def kill_at(night: Night, target: str, out: Path, moment: Moment) -> bool:
     """Whether `target` was killed: at that moment, or as soon as there is one."""
-    while time.monotonic() < moment:
+    while night.goes_on() and count_masks(out) < moment.masks:
+        time.sleep(POLL_SECONDS)
+    until = time.monotonic() + moment.seconds
+    while night.goes_on() and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
     while night.goes_on():
         if found := night.find(target):
@@ -102,6 +117,11 @@ def kill_at(night: Night, target: str, moment: float) -> bool:
             return True
         time.sleep(POLL_SECONDS)
     return False
+
+
+def count_masks(out: Path) -> int:
+    """How many masks are whole."""
+    return len(list((out / "segmentations").glob("*.nii.gz")))
 
 
 def wait_for(night: Night) -> list[str]:

@@ -8,19 +8,10 @@ import pytest
 
 from tasks import belt as belt_module
 from tasks.belt import Belt, LineStoppedError, arriving, belts, finished, hand_on, in_order
-from tasks.pool import PoolConfig, map_cases, open_pool, stream_cases
+from tasks.pool import map_cases, stream_cases
 from tasks.scan.records import Outcome
 from tests import poison
-
-
-def numbers(count: int) -> list[Outcome[int]]:
-    return [Outcome(name=f"n{number}", value=number) for number in range(count)]
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with open_pool(PoolConfig(workers=2)) as address:
-        yield address
+from tests.poison import numbers
 
 
 def test_what_is_put_on_a_belt_arrives_in_order():
