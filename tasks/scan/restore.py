@@ -8,13 +8,13 @@ all classes at full size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from tasks.scan.records import Shape
 
@@ -102,17 +102,20 @@ def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[B
     floor = torch.full((), -torch.inf)
     largest = 0.0
     for volume in logits:
-        values = _neighbours(volume)
-        floor = torch.maximum(floor, -functional.max_pool3d(-values, 2, 1)[0])
-        largest = max(largest, float(values.abs().max()))
+        lowest = _of_eight(torch.minimum, volume)
+        floor = torch.maximum(floor, lowest)
+        largest = max(largest, -float(lowest.min()), float(volume.max()))
     floor -= largest * ROUNDING
-    return [_box(functional.max_pool3d(_neighbours(volume), 2, 1)[0] > floor, axes) for volume in logits]
+    return [_box(_of_eight(torch.maximum, volume) > floor, axes) for volume in logits]
 
 
-def _neighbours(volume: NDArray[np.floating]) -> Tensor:
-    """`volume` (1, X + 1, Y + 1, Z + 1), the last voxel of each axis twice: so every voxel has one after it."""
+def _of_eight(pick: Callable[[Tensor, Tensor], Tensor], volume: NDArray[np.floating]) -> Tensor:
+    """What `pick` leaves of each voxel of `volume` (X, Y, Z) and the seven after it; after the last is none."""
     values = torch.from_numpy(np.ascontiguousarray(volume, np.float32))
-    return functional.pad(values[None, None], (0, 1) * 3, mode="replicate")[0]
+    for dim, length in enumerate(values.shape):
+        later = pick(values.narrow(dim, 0, length - 1), values.narrow(dim, 1, length - 1))
+        values = torch.cat((later, values.narrow(dim, length - 1, 1)), dim)
+    return values
 
 
 def _box(cells: Tensor, axes: list[_Axis]) -> Box | None:
