@@ -108,9 +108,12 @@ def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
 
 
 def finished(line: Sequence[Any]) -> list[Outcome[Any]]:
-    """What the last of the futures in `line` returned, when all have ended. Raises what the first one raised."""
-    results: list[list[Outcome[Any]]] = [stage.result() for stage in line]
-    return results[-1]
+    """What the last of the futures in `line` returned, when all have ended. Raises what one of them raised.
+
+    The last is waited for first: when a stage breaks, those after it end, and those before it wait for ever.
+    """
+    results: list[list[Outcome[Any]]] = [stage.result() for stage in reversed(line)]
+    return results[0]
 
 
 def in_order(outcomes: Iterable[Outcome[T]], cases: Sequence[Outcome[Any]]) -> list[Outcome[T]]:

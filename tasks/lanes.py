@@ -23,7 +23,7 @@ def side_by_side(
 ) -> Iterator[Outcome[B]]:
     """`work` of each of `cases` as it is finished, `lanes` of them at a time; those that are large one at a time."""
     belt = belt_of(cases)
-    done: Queue[Outcome[B] | None] = Queue(lanes)
+    done: Queue[Outcome[B] | BaseException | None] = Queue(lanes)
     free, gate = Semaphore(lanes), Lock()
 
     def lane() -> None:
@@ -32,10 +32,11 @@ def side_by_side(
                 with _room(free, gate, lanes if is_large(case) else 1):
                     outcome = work(case)
                 _put(done, outcome, belt)
-        finally:
             _put(done, None, belt)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for the outcomes
+            _put(done, error, belt)
 
-    threads = [Thread(target=_quietly, args=(lane,), daemon=True) for _ in range(lanes)]
+    threads = [Thread(target=lane, daemon=True) for _ in range(lanes)]
     for thread in threads:
         thread.start()
     try:
@@ -60,13 +61,6 @@ def _room(free: Semaphore, gate: Lock, lanes: int) -> Iterator[None]:
         free.release(lanes)
 
 
-def _quietly(lane: Callable[[], None]) -> None:
-    try:
-        lane()
-    except LineStoppedError:  # the run ended; whoever waits for this lane knows
-        return
-
-
 def _put(done: Queue[Any], outcome: Any, belt: Belt[Any]) -> None:
     while not belt.stopped.is_set():
         try:
@@ -76,8 +70,10 @@ def _put(done: Queue[Any], outcome: Any, belt: Belt[Any]) -> None:
         return
 
 
-def _until_all_ended(done: Queue[Outcome[B] | None], lanes: int, belt: Belt[Any]) -> Iterator[Outcome[B]]:
-    """What comes, until each of `lanes` has said None. Raises LineStoppedError when the run ended meanwhile."""
+def _until_all_ended(
+    done: Queue[Outcome[B] | BaseException | None], lanes: int, belt: Belt[Any]
+) -> Iterator[Outcome[B]]:
+    """What comes, until each of `lanes` has said None. Raises what one raised; LineStoppedError when the run ended."""
     while lanes:
         try:
             outcome = done.get(timeout=POLL_SECONDS)
@@ -85,6 +81,8 @@ def _until_all_ended(done: Queue[Outcome[B] | None], lanes: int, belt: Belt[Any]
             if belt.stopped.is_set():
                 raise LineStoppedError from None
             continue
+        if isinstance(outcome, BaseException):
+            raise outcome
         if outcome is None:
             lanes -= 1
         else:

@@ -1,7 +1,7 @@
 """The ledger: what is known of each case from the nights before, so that a night does only what is new."""
 
 from tasks.ledger.keys import STAGES, Recipes, describe_recipes
-from tasks.ledger.note import note
+from tasks.ledger.note import note, record
 from tasks.ledger.recall import Ledger, Tonight, recall
 from tasks.ledger.table import LEDGER, check_ledger, read_expected
 
@@ -16,4 +16,5 @@ __all__ = [
     "note",
     "read_expected",
     "recall",
+    "record",
 ]

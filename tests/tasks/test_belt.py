@@ -101,7 +101,7 @@ def test_three_stages_of_one_pool_pass_all_cases_on_and_one_that_kills_its_proce
     assert in_order(results, numbers(25))[3].problem.reason == "worker_died"
 
 
-def test_the_first_stage_that_broke_is_what_is_raised():
+def test_a_stage_that_broke_is_what_is_raised_though_the_one_before_it_waits_for_ever():
     class Ended:
         def __init__(self, outcomes):
             self.outcomes = outcomes
@@ -111,9 +111,15 @@ def test_the_first_stage_that_broke_is_what_is_raised():
                 raise ZeroDivisionError
             return self.outcomes
 
+    class WaitsForEver:
+        def result(self):
+            raise AssertionError("was waited for")
+
     assert finished([Ended([]), Ended(numbers(1))]) == numbers(1)
     with pytest.raises(ZeroDivisionError):
         finished([Ended(None), Ended(numbers(1))])
+    with pytest.raises(ZeroDivisionError):
+        finished([WaitsForEver(), Ended(None), Ended(numbers(1))])
 
 
 def test_a_process_of_the_pool_has_one_thread_for_its_numbers_and_no_plugins(pool):

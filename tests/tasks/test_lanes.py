@@ -71,3 +71,11 @@ def test_whoever_takes_no_more_ends_the_lanes():
     next(done)
     done.close()
     assert threading.active_count() == before
+
+
+def test_what_a_lane_raises_is_raised_and_no_case_is_lost_in_silence():
+    def work(case):
+        raise ZeroDivisionError(case.name)
+
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(work, cases("a", "b", "c"), 2, never))
