@@ -129,7 +129,7 @@ def test_every_file_of_the_interface_is_written_and_nothing_else(whole):
     files = {path.name for path in output.iterdir()}
     assert files == {
         "segmentations", "metrics.csv", "summary.csv", "cases.csv", "trends.csv", "report.html", "pictures", "run.json",
-            ".lock", "ledger.sqlite",
+            ".lock", "ledger.sqlite", "delta.csv", "log.jsonl",
     }  # fmt: skip
     assert {path.name for path in (output / "segmentations").iterdir()} == {
         "good-1.nii.gz", "good-2.nii.gz", "good-3.nii.gz", "bad-reference.nii.gz",
@@ -180,7 +180,10 @@ def test_the_page_of_the_run_in_prefect_has_the_summary_and_the_way_to_the_repor
         run = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
         found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=run))
     artifacts = {artifact.key: artifact for artifact in found}
-    assert artifacts["summary"].description == "8 cases: 5 quarantined, 3 segmented"
+    assert artifacts["summary"].description == (
+        "8 cases: 5 quarantined, 3 segmented; "
+        "the first night: 5 failed, 0 worse, 0 fixed, 3 new, 0 changed, 0 unchanged"
+    )
     assert [row["name"] for row in json.loads(artifacts["summary"].data)] == ["head", "body"]
     assert (output / "report.html").as_uri() in artifacts["report"].data
 
