@@ -59,7 +59,7 @@ def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Ou
 
 def score(cases: Line[Segmentation], night: Night) -> list[Outcome[Scores]]:
     """What became of each of `cases`, scored, exported as asked for, and at once known to the ledger."""
-    with belts(2) as (scored, exported):
+    with belts(2, after=cases) as (scored, exported):
         model, settings = night.model, night.settings
         line = [
             evaluate.submit(cases, model.labels, settings.evaluation, night.pool, scored),
