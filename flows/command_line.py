@@ -19,7 +19,8 @@ from tasks.scan.errors import PipelineError
 POOLED = ("ingest", "train", "run", "evaluate")
 """The commands that need a pool of processes."""
 EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over (the
-report is written); 2 the run itself could not start, nothing was touched"""
+report is written); 2 the run itself could not start, and nothing was touched, or could not go on (a full disk): what is
+on record stays, and the next run goes on from there"""
 INGEST_EPILOG = """reads headers only, and of an unchanged folder not even those; a refused case has its reason, what
 was found, what was needed and the remedy (docs/reasons.md); files that are no scan come last. Exit codes: 0 every case
 can be read; 1 some cannot; 2 the look could not start"""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect import State, flow
+from prefect.futures import PrefectFuture
 
 from flows.deadline import batches, with_carried_over
-from flows.line import Stage, ended
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
@@ -45,16 +45,16 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
     deadline it begins when the one before is done: only then is it known how long a case takes.
     """
     lines = []
-    with ExitStack() as open_belts:
+    with belts(1) as (whole,), ExitStack() as of_shards:
         for shard in shards(cases, night):
-            line = set_off(shard, night, open_belts.enter_context(belts(5)))
+            line = set_off(shard, night, of_shards.enter_context(belts(5, after=whole)))
             lines.append((shard, line))
-            ended(line, line[:1] if night.deadline is None else line)
+            finished(line[:1] if night.deadline is None else line)
         outcomes = [outcome for shard, line in lines for outcome in in_order(finished(line), shard)]
     return with_carried_over(cases, outcomes, night.settings.until)
 
 
-def set_off(shard: Sequence[Outcome[Case]], night: Night, between: Sequence[Belt[Any]]) -> list[Stage]:
+def set_off(shard: Sequence[Outcome[Case]], night: Night, between: Sequence[Belt[Any]]) -> list[PrefectFuture[Any]]:
     """The stages of `shard`, at work."""
     prepared, predicted, segmented, scored, exported = between
     model, settings = night.model, night.settings

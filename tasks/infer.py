@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -160,6 +161,8 @@ def sums_in_file(path: Path, shape: tuple[int, ...]) -> Iterator[Sums]:
     """Zeros of `shape` in the array file `path`, whose parts leave this process's memory when they are let go."""
     temporary = temporary_name(path)
     mapped = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+    with temporary.open("r+b") as whole:  # room on the disk for all of it: a map that finds none kills the process
+        os.posix_fallocate(whole.fileno(), 0, temporary.stat().st_size)
     file = mapped.base
     let_go = (lambda: file.madvise(mmap.MADV_DONTNEED)) if isinstance(file, mmap.mmap) else (lambda: None)
     yield Sums(values=torch.from_numpy(mapped), let_go=let_go)

@@ -11,7 +11,7 @@ from queue import Empty, Full, Queue
 from threading import Lock, Semaphore, Thread
 from typing import Any, TypeVar
 
-from tasks.belt import POLL_SECONDS, Belt, Line, LineStoppedError, arriving, belt_of
+from tasks.belt import POLL_SECONDS, Belt, Line, LineStoppedError, arriving, belt_of, breaking
 from tasks.scan.records import Outcome
 
 A = TypeVar("A")
@@ -40,9 +40,10 @@ def side_by_side(
     for thread in threads:
         thread.start()
     try:
-        yield from _until_all_ended(done, lanes, belt)
+        with breaking(belt):
+            yield from _until_all_ended(done, lanes, belt)
     except BaseException:
-        belt.stopped.set()
+        belt.stop.event.set()
         raise
     finally:
         for thread in threads:
@@ -62,7 +63,7 @@ def _room(free: Semaphore, gate: Lock, lanes: int) -> Iterator[None]:
 
 
 def _put(done: Queue[Any], outcome: Any, belt: Belt[Any]) -> None:
-    while not belt.stopped.is_set():
+    while not belt.stop.event.is_set():
         try:
             done.put(outcome, timeout=POLL_SECONDS)
         except Full:
@@ -78,7 +79,7 @@ def _until_all_ended(
         try:
             outcome = done.get(timeout=POLL_SECONDS)
         except Empty:
-            if belt.stopped.is_set():
+            if belt.stop.event.is_set():
                 raise LineStoppedError from None
             continue
         if isinstance(outcome, BaseException):

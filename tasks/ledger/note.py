@@ -10,7 +10,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.belt import Line, arriving
+from tasks.belt import Line, arriving, breaking
 from tasks.ledger.keys import STAGES, chain
 from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
@@ -25,7 +25,8 @@ PASSING = frozenset({"not_enough_memory"})
 @task(name="record", cache_policy=NO_CACHE)
 def record(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
     """What `note` returns, beside the stages that the cases come from."""
-    return note(cases, ledger, pool)
+    with breaking(cases):
+        return note(cases, ledger, pool)
 
 
 def note(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:

@@ -59,7 +59,7 @@ def test_a_line_that_is_stopped_ends_the_lanes():
     before = threading.active_count()
     done = side_by_side(lambda case: case, belt, 2, never)
     assert next(done).name == "a"
-    belt.stopped.set()
+    belt.stop.event.set()
     with pytest.raises(LineStoppedError):
         next(done)
     assert threading.active_count() == before
