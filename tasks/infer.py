@@ -74,6 +74,11 @@ class Machine:
     precision: torch.dtype
     backend: Literal["torch", "openvino"]
 
+    @property
+    def width(self) -> int:
+        """Bytes of a number of the largest maps: torch computes the last block in float32, whatever the precision."""
+        return 2 if self.backend == "openvino" and self.precision == torch.bfloat16 else 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
@@ -135,10 +140,9 @@ def with_warning(prepared: Prepared, warning: str) -> Prepared:
 def plan_way(case: str, size: tuple[int, ...], plan: Plan, config: InferenceConfig, machine: Machine) -> Way:
     """The way to run an image of `size` in the memory there is. Raises NotEnoughMemory."""
     free = config.memory_gb * 2**30 or free_bytes(machine.device)
-    width = 2 if machine.precision == torch.bfloat16 else 4
-    way = choose_way(plan.network, size, plan.patch, width, free)
+    way = choose_way(plan.network, size, plan.patch, machine.width, free)
     if way is None:
-        needed = smallest_way(plan.network, size, plan.patch, width).needed_bytes
+        needed = smallest_way(plan.network, size, plan.patch, machine.width).needed_bytes
         raise NotEnoughMemory(
             case,
             found=f"{' × '.join(str(side) for side in size)} voxels at the model's spacing, for which "
@@ -206,8 +210,9 @@ def _inferred(
 
 def fits_beside_others(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) -> bool:
     """Whether `prepared` is small, and there is memory for `lanes` like it at once."""
-    voxels, width = prod(prepared.resampled_shape), 2 if machine.precision == torch.bfloat16 else 4
-    return voxels <= SMALL_VOXELS and lanes * pass_bytes(plan.network, voxels, width) <= free_bytes(machine.device)
+    voxels = prod(prepared.resampled_shape)
+    needed = lanes * pass_bytes(plan.network, voxels, machine.width)
+    return voxels <= SMALL_VOXELS and needed <= free_bytes(machine.device)
 
 
 @contextmanager
