@@ -147,7 +147,7 @@ def run(command: list[str]) -> tuple[float, float, float]:
         while process.poll() is None:
             peak = max(peak, proportional_mb(process.pid))
             used |= cpu_seconds(process.pid)
-            time.sleep(0.25)
+            time.sleep(0.5)
         seconds = time.perf_counter() - start
         if process.returncode:
             log.seek(0)

@@ -6,6 +6,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -37,6 +38,7 @@ _one_at_a_time = threading.Lock()
 """The network has the machine's cores, or the GPU, to itself: a second shard waits with its own till it ends."""
 _kept: dict[Any, list[Network]] = {}
 _keeping = threading.Lock()
+_beside = ThreadPoolExecutor(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +227,11 @@ def torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def warm_up(weights: Weights, model: Model, config: InferenceConfig) -> None:
+    """Begins to make the networks ready, beside what comes next; what it raises is raised when they are used."""
+    _beside.submit(ready_networks, weights, model, config.resolved())
 
 
 def ready_networks(weights: Weights, model: Model, machine: Machine) -> list[Network]:
