@@ -68,11 +68,8 @@ def open_night(
     load_networks(description, model)
     settings.inference.resolved()
     settings.evaluation.tolerances_mm(description.labels)
-    if settings.inference.mirror and not description.plan.augment.mirror_axes:
-        raise UnknownSetting(
-            f"mirror: the model in '{model}' was trained without mirroring, and would do worse with it; leave --mirror "
-            "out, or train with plan.augment.mirror_axes"
-        )
+    if settings.inference.mirror:
+        check_mirrored(description, model)
     check_ledger(output / LEDGER)
     recipes = describe_recipes(description, settings.inference, settings.evaluation, settings.export)
     ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
@@ -99,6 +96,15 @@ def open_night(
             deadline=_deadline(settings.until) if remember else None,
             ledger=ledger if remember else None,
             journal=journal,
+        )
+
+
+def check_mirrored(description: Model, folder: Path) -> None:
+    """Raises UnknownSetting when the model in `folder` was trained without mirroring."""
+    if not description.plan.augment.mirror_axes:
+        raise UnknownSetting(
+            f"mirror: the model in '{folder}' was trained without mirroring, and would do worse with it; leave --mirror "
+            "out, or train with plan.augment.mirror_axes"
         )
 
 
