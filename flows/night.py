@@ -103,8 +103,8 @@ def check_mirrored(description: Model, folder: Path) -> None:
     """Raises UnknownSetting when the model in `folder` was trained without mirroring."""
     if not description.plan.augment.mirror_axes:
         raise UnknownSetting(
-            f"mirror: the model in '{folder}' was trained without mirroring, and would do worse with it; leave --mirror "
-            "out, or train with plan.augment.mirror_axes"
+            f"mirror: the model in '{folder}' was trained without mirroring, and would do worse with it; leave "
+            "--mirror out, or train with plan.augment.mirror_axes"
         )
 
 
