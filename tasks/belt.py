@@ -105,16 +105,24 @@ def arriving(line: Line[T]) -> Iterator[Outcome[T]]:
 def hand_on(outcomes: Iterable[Outcome[T]], belt: Belt[T] | None) -> Iterator[Outcome[T]]:
     """`outcomes`, each put on `belt` as it comes, if there is one; then the belt is ended, or its line stopped."""
     try:
-        for outcome in outcomes:
-            _put(belt, outcome)
-            yield outcome
-    except Exception as error:
-        if belt and not isinstance(error, LineStoppedError):
-            belt.stop.causes.append(error)
-            belt.stop.event.set()
-        raise
+        with breaking(belt):
+            for outcome in outcomes:
+                _put(belt, outcome)
+                yield outcome
     finally:
         _put(belt, None)
+
+
+@contextmanager
+def breaking(line: Line[Any] | None) -> Iterator[None]:
+    """An error in this block stops the line of which `line` is a belt, and is what the run is told."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(line, Belt) and not isinstance(error, LineStoppedError):
+            line.stop.causes.append(error)
+            line.stop.event.set()
+        raise
 
 
 def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
