@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import time
@@ -12,17 +13,22 @@ from typing import Any, TypeVar
 
 from prefect import get_run_logger
 
-from tasks.scan.errors import CaseError, OutOfMemory
+from tasks.scan.errors import CaseError, OutOfMemory, UnwritableOutput
 from tasks.scan.records import Case, Cost, Located, Outcome, Problem
 
 B = TypeVar("B")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""What the system says when nothing more can be written: no case after this one would fare better."""
+OF_CASE = "of_case"
+"""The attribute of a log record that holds, for programs, what the line says of a case."""
 DISK = "see to the disk or share, which may be full or away; the next run tries the case again"
 
 
 def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *arguments: Any) -> Outcome[Any]:
     """The outcome of `case` after `function(case.value, *arguments)`: its result, or the problem, and what it cost.
 
-    An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
+    An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better. Raises
+    UnwritableOutput when the disk is full: that is no fault of the case, and ends the run.
     """
     began, start = time.time(), time.monotonic()
     try:
@@ -36,10 +42,17 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
     except MemoryError:
         result = failed(case, problem_of(_out_of_memory(case.name, stage), stage))
     except Exception as error:  # noqa: BLE001 - the one place where whatever a case raises becomes its outcome
+        _stop_where_full(error)
         result = failed(case, unforeseen(error, stage, case.name))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb, began=began)
     return replace(result, costs=(*result.costs, cost))
+
+
+def _stop_where_full(error: Exception) -> None:
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" ('{error.filename}')" if error.filename else ""
+        raise UnwritableOutput(f"{error.strerror}{where}; see to the disk, then start the run again") from error
 
 
 def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:
@@ -76,15 +89,23 @@ def unforeseen(error: Exception, stage: str, name: str) -> Problem:
 
 
 def logged(stage: str, outcomes: Iterable[Outcome[B]]) -> list[Outcome[B]]:
-    """`outcomes`, each with a line in the run's log if this stage had it in hand: what became of it, and how long."""
+    """`outcomes`, each with a line in the run's log if this stage had it in hand: what became of it, and how long.
+
+    A case that is well is not told to the server: its database grows with what goes wrong, not with the cohort.
+    """
     logger = get_run_logger()
     done = []
     for outcome in outcomes:
         done.append(outcome)
-        if not outcome.costs or outcome.costs[-1].stage != stage:
-            continue
-        if outcome.problem:
-            logger.warning("%s: %s: %s", stage, outcome.problem.status, outcome.problem.message)
-        else:
-            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, outcome.costs[-1].seconds)
+        problem, cost = outcome.problem, outcome.costs[-1] if outcome.costs else None
+        cost = cost if cost and cost.stage == stage else None  # a case that killed its process left none
+        facts: dict[str, object] = {"case": outcome.name, "stage": stage}
+        if cost:
+            facts |= {"seconds": round(cost.seconds, 3), "peak_memory_mb": round(cost.peak_memory_mb)}
+        if problem and problem.stage == stage:
+            facts |= {"status": problem.status, "reason": problem.reason}
+            logger.warning("%s: %s: %s", stage, problem.status, problem.message, extra={OF_CASE: facts})
+        elif cost:
+            extra = {OF_CASE: facts | {"status": "done"}, "send_to_api": False}
+            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, cost.seconds, extra=extra)
     return done
