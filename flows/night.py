@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from flows.deadline import in_time, seconds_until
+from flows.journal import JOURNAL, Journal, keep_journal
 from flows.output import check_parts, hold_folder, workspace, writing
 from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
@@ -20,7 +21,7 @@ from tasks.infer import InferenceConfig, Weights
 from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes, read_expected
 from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
-from tasks.report import FILES, FOLDERS, MASKS, RUN
+from tasks.report import FILES, FOLDERS, MASKS, put_aside
 from tasks.scan.errors import EmptyCohort, UnknownSetting, UnwritableOutput
 from tasks.scan.records import Case, Outcome
 from tasks.train import read_folds
@@ -48,6 +49,7 @@ class Night:
     """When no case may be in hand any more, as `time.monotonic` has it: a clock that is set does not move it."""
     ledger: Ledger | None
     """What is known of each case from the nights before; None: every case is done."""
+    journal: Journal
 
 
 @contextmanager
@@ -61,7 +63,7 @@ def open_night(
     """
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
     check_inputs(cohort, settings.references, output)
-    check_parts(output, FILES, FOLDERS)
+    check_parts(output, (*FILES, JOURNAL), FOLDERS)
     description = read_model(model)
     load_networks(description, model)
     settings.inference.resolved()
@@ -74,7 +76,12 @@ def open_night(
     check_ledger(output / LEDGER)
     recipes = describe_recipes(description, settings.inference, settings.evaluation, settings.export)
     ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
-    with hold_folder(output), workspace(output) as work, open_pool(settings.pool) as pool:
+    with (
+        hold_folder(output),
+        workspace(output) as work,
+        open_pool(settings.pool) as pool,
+        keep_journal(work) as journal,
+    ):
         yield Night(
             cohort=cohort,
             model=description,
@@ -88,6 +95,7 @@ def open_night(
             started=datetime.now(UTC),
             deadline=_deadline(settings.until) if remember else None,
             ledger=ledger if remember else None,
+            journal=journal,
         )
 
 
@@ -102,9 +110,8 @@ def begin(night: Night) -> None:
     """
     with writing(night.output):
         night.masks.mkdir(exist_ok=True)
-        record = night.output / RUN
-        if record.exists():
-            record.replace(record.with_stem(f"{record.stem}.previous"))
+        put_aside(night.output)
+        night.journal.move_to(night.output)
 
 
 def seen_by(night: Night, member: int) -> Night:

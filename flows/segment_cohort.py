@@ -9,7 +9,7 @@ from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
-from tasks.belt import belts, finished, in_order
+from tasks.belt import Line, belts, finished, in_order
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.infer import infer
@@ -39,27 +39,32 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
     """What became of each of `cases`: a shard at a time, its stages side by side, while there is time."""
     outcomes: list[Outcome[Scores]] = []
     for shard in shards(cases, night):
-        with belts() as (prepared, predicted, segmented):
+        with belts(3) as (prepared, predicted, segmented):
             model, settings = night.model, night.settings
             line = [
                 preprocess.submit(shard, model, night.work, night.pool, prepared),
                 infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
                 postprocess.submit(predicted, model, night.masks, night.pool, segmented),
-                evaluate.submit(segmented, model.labels, settings.evaluation, night.pool),
             ]
-            outcomes += put_on_record(in_order(finished(line), shard), night)
+            outcomes += in_order(score(segmented, night), shard)
+            finished(line)
     return with_carried_over(cases, outcomes, night.settings.until)
 
 
 def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Outcome[Scores]]:
     """What became of each of `cases`, whose masks are those of an earlier night."""
-    outcomes: list[Outcome[Scores]] = []
-    for shard in batches(cases, night.settings.shard):
-        outcomes += put_on_record(evaluate(shard, night.model.labels, night.settings.evaluation, night.pool), night)
-    return outcomes
+    shards_of_them = batches(cases, night.settings.shard)
+    return [outcome for shard in shards_of_them for outcome in in_order(score(shard, night), shard)]
 
 
-def put_on_record(scored: list[Outcome[Scores]], night: Night) -> list[Outcome[Scores]]:
-    """What became of each of `scored`, exported as asked for, then known to the ledger."""
-    exported = export(scored, night.model.labels, night.settings.export, night.output, night.pool)
-    return note(exported, night.ledger, night.pool)
+def score(cases: Line[Segmentation], night: Night) -> list[Outcome[Scores]]:
+    """What became of each of `cases`, scored, exported as asked for, and at once known to the ledger."""
+    with belts(2) as (scored, exported):
+        model, settings = night.model, night.settings
+        line = [
+            evaluate.submit(cases, model.labels, settings.evaluation, night.pool, scored),
+            export.submit(scored, model.labels, settings.export, night.output, night.pool, exported),
+        ]
+        outcomes = note(exported, night.ledger, night.pool)
+        finished(line)
+        return outcomes

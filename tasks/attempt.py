@@ -16,6 +16,8 @@ from tasks.scan.errors import CaseError, OutOfMemory
 from tasks.scan.records import Case, Cost, Located, Outcome, Problem
 
 B = TypeVar("B")
+OF_CASE = "of_case"
+"""The attribute of a log record that holds, for programs, what the line says of a case."""
 DISK = "see to the disk or share, which may be full or away; the next run tries the case again"
 
 
@@ -76,15 +78,23 @@ def unforeseen(error: Exception, stage: str, name: str) -> Problem:
 
 
 def logged(stage: str, outcomes: Iterable[Outcome[B]]) -> list[Outcome[B]]:
-    """`outcomes`, each with a line in the run's log if this stage had it in hand: what became of it, and how long."""
+    """`outcomes`, each with a line in the run's log if this stage had it in hand: what became of it, and how long.
+
+    A case that is well is not told to the server: its database grows with what goes wrong, not with the cohort.
+    """
     logger = get_run_logger()
     done = []
     for outcome in outcomes:
         done.append(outcome)
-        if not outcome.costs or outcome.costs[-1].stage != stage:
-            continue
-        if outcome.problem:
-            logger.warning("%s: %s: %s", stage, outcome.problem.status, outcome.problem.message)
-        else:
-            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, outcome.costs[-1].seconds)
+        problem, cost = outcome.problem, outcome.costs[-1] if outcome.costs else None
+        cost = cost if cost and cost.stage == stage else None  # a case that killed its process left none
+        facts: dict[str, object] = {"case": outcome.name, "stage": stage}
+        if cost:
+            facts |= {"seconds": round(cost.seconds, 3), "peak_memory_mb": round(cost.peak_memory_mb)}
+        if problem and problem.stage == stage:
+            facts |= {"status": problem.status, "reason": problem.reason}
+            logger.warning("%s: %s: %s", stage, problem.status, problem.message, extra={OF_CASE: facts})
+        elif cost:
+            extra = {OF_CASE: facts | {"status": "done"}, "send_to_api": False}
+            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, cost.seconds, extra=extra)
     return done

@@ -37,11 +37,11 @@ Line = Sequence[Outcome[T]] | Belt[T]
 
 
 @contextmanager
-def belts() -> Iterator[tuple[Belt[Any], Belt[Any], Belt[Any]]]:
-    """The three belts of a line of four stages, which all stop when this block is left by an exception."""
+def belts(count: int) -> Iterator[Sequence[Belt[Any]]]:
+    """The `count` belts of a line of stages, which all stop when this block is left by an exception."""
     stopped = threading.Event()
     try:
-        yield Belt(stopped=stopped), Belt(stopped=stopped), Belt(stopped=stopped)
+        yield [Belt(stopped=stopped) for _ in range(count)]
     except BaseException:
         stopped.set()
         raise

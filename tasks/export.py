@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from io import BytesIO
@@ -24,12 +24,14 @@ from highdicom.content import AlgorithmIdentificationSequence, PlanePositionSequ
 from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from tasks.attempt import logged
-from tasks.pool import map_cases
+from tasks.belt import Belt, Line, arriving, hand_on
+from tasks.pool import stream_cases
 from tasks.scan.errors import UnsupportedImage
 from tasks.scan.files import write_whole
 from tasks.scan.reading import reading
@@ -78,18 +80,23 @@ def export_case(scores: Scores, labels: Mapping[int, str], folder: Path) -> Scor
     return replace(scores, segmentation=replace(scores.segmentation, dicom_seg=file))
 
 
-@task(name="export")
+@task(name="export", cache_policy=NO_CACHE)
 def export(
-    cases: Sequence[Outcome[Scores]], labels: Mapping[int, str], config: ExportConfig, output: Path, pool: str
+    cases: Line[Scores],
+    labels: Mapping[int, str],
+    config: ExportConfig,
+    output: Path,
+    pool: str,
+    belt: Belt[Scores] | None = None,
 ) -> list[Outcome[Scores]]:
     """Every case of the shard, exported as asked for. One that cannot be keeps its mask and its scores."""
-    if not config.dicom_seg:
-        return list(cases)
-    done = logged("export", map_cases(pool, "export", export_case, cases, labels, output / DICOM))
-    return [
-        replace(after, value=after.value or before.value, problem=before.problem or after.problem)
-        for before, after in zip(cases, done, strict=True)
-    ]
+    done = _exported(cases, labels, output / DICOM, pool) if config.dicom_seg else arriving(cases)
+    return logged("export", hand_on(done, belt))
+
+
+def _exported(cases: Line[Scores], labels: Mapping[int, str], folder: Path, pool: str) -> Iterator[Outcome[Scores]]:
+    for before, after in stream_cases(pool, "export", export_case, cases, labels, folder):
+        yield replace(after, value=after.value or before.value, problem=before.problem or after.problem)
 
 
 def describe(

@@ -9,6 +9,7 @@ from flows.outcomes import exit_code, say_state, wrote_report
 from flows.segment_cohort import segment_cohort
 from flows.services import recorded_by_server
 from flows.settings import Settings, load_settings
+from tasks.report import read_run
 
 
 def execute(arguments: Namespace) -> int:
@@ -31,5 +32,6 @@ def execute(arguments: Namespace) -> int:
     code = exit_code(state)
     print(say_state(state))
     if wrote_report(state, arguments.output):
+        print(read_run(arguments.output).since_last_night)
         print(f"table:  {arguments.output / 'metrics.csv'}\npage:   {arguments.output / 'report.html'}")
     return code

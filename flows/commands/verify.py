@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from tasks.ledger import LEDGER, ledger_findings
 from tasks.report import read_run, verify_output
 
 
 def execute(arguments: Namespace) -> int:
     """0 when every checksum holds, else 1, with one line for each file that differs."""
+    run = read_run(arguments.output)
     findings = verify_output(arguments.output)
+    findings += ledger_findings(arguments.output / LEDGER, {name: one.output_sha256 for name, one in run.cases.items()})
     for finding in findings:
         print(finding)
     if not findings:
-        print(f"{len(read_run(arguments.output).files)} files are as they were written")
+        print(f"{len(run.files)} files are as they were written, and the ledger agrees")
     return 1 if findings else 0

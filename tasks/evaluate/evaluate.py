@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
-from tasks.belt import Line
+from tasks.belt import Belt, Line, hand_on
 from tasks.evaluate.metrics import Measures, measure
 from tasks.pool import stream_cases
 from tasks.scan.errors import UnknownLabel, UnknownSetting
@@ -79,11 +79,16 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
 
 @task(name="evaluate", cache_policy=NO_CACHE)
 def evaluate(
-    cases: Line[Segmentation], labels: Mapping[int, str], config: EvaluationConfig, pool: str
+    cases: Line[Segmentation],
+    labels: Mapping[int, str],
+    config: EvaluationConfig,
+    pool: str,
+    belt: Belt[Scores] | None = None,
 ) -> list[Outcome[Scores]]:
     """Every case of the shard scored, in parallel. A case whose reference is refused keeps its mask, unscored."""
     done = stream_cases(pool, "evaluate", evaluate_case, cases, labels, config)
-    return logged("evaluate", (keep_refused(before, after, labels, config) for before, after in done))
+    scored = (keep_refused(before, after, labels, config) for before, after in done)
+    return logged("evaluate", hand_on(scored, belt))
 
 
 def keep_refused(

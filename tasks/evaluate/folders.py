@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.evaluate.evaluate import EvaluationConfig, evaluate_case, keep_refused
-from tasks.ingest import Found, discover, with_segmentations
+from tasks.ingest import Found, discover, search_in_pool, with_segmentations
 from tasks.pool import map_cases
 from tasks.scan.errors import NoPrediction
 from tasks.scan.files import hash_files
@@ -20,9 +20,11 @@ def compare_folders(
     predictions: Path, references: Path, config: EvaluationConfig, pool: str
 ) -> tuple[list[Outcome[Scores]], dict[int, str]]:
     """Scores of every case that either folder holds, and the labels: all values that occur, named by their number."""
-    found, _ = discover(predictions, references)
+    search = search_in_pool(pool)
+    found, _ = discover(predictions, references, search)
     names = {one.name for one in found}
-    alone = [one for one in with_segmentations(*discover(references, None), references)[0] if one.name not in names]
+    others, _ = with_segmentations(*discover(references, None, search), references)
+    alone = [one for one in others if one.name not in names]
     cases = [Outcome(name=one.name, value=one) for one in [*found, *alone]]
     read = map_cases(pool, "read", read_prediction, cases, frozenset(one.name for one in alone))
     labels = {value: str(value) for value in sorted({v for one in read if one.value for v in one.value.volumes_ml})}

@@ -2,7 +2,7 @@
 
 from tasks.ingest.discover import discover, ingest_case
 from tasks.ingest.found import Found, IngestConfig, SetAside
-from tasks.ingest.ingest import Intake, find_cases, ingest
+from tasks.ingest.ingest import Intake, find_cases, ingest, search_in_pool
 from tasks.ingest.layouts import Search
 from tasks.ingest.references import with_segmentations
 
@@ -16,5 +16,6 @@ __all__ = [
     "find_cases",
     "ingest",
     "ingest_case",
+    "search_in_pool",
     "with_segmentations",
 ]

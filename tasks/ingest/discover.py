@@ -11,7 +11,7 @@ from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder
 from tasks.ingest.names import make_unique
 from tasks.ingest.quality import plausibility_flags
 from tasks.ingest.size import check_size
-from tasks.scan.errors import ChannelMismatch, EmptyCohort, UnknownSetting
+from tasks.scan.errors import ChannelMismatch, EmptyCohort, UnknownSetting, UnsupportedImage
 from tasks.scan.records import Case
 from tasks.scan.volume import read_header
 
@@ -43,8 +43,8 @@ def ingest_case(found: Found, most_voxels: int = MOST_VOXELS) -> Case:
     """The case with its grid and warnings, from its headers; a series' files in the order of their positions.
 
     Raises:
-        CaseError: the image is unreadable, unsupported or too large, has no usable geometry, a gap, or other channels
-        than its data set.
+        CaseError: the image is unreadable, unsupported or too large, several instead of one, has no usable geometry, a
+        gap, or other channels than its data set.
     """
     if found.channels:
         raise ChannelMismatch(
@@ -52,6 +52,13 @@ def ingest_case(found: Found, most_voxels: int = MOST_VOXELS) -> Case:
             found=f"the channel{'s' * (len(found.channels) > 1)} {', '.join(found.channels)}",
             needed=f"{', '.join(found.needed)}, each once",
             remedy="add the missing channels, and take away those that the data set does not name",
+        )
+    if found.scans > 1:
+        raise UnsupportedImage(
+            found.name,
+            found=f"a folder of {found.scans} scans",
+            needed="one scan for each image that the manifest names",
+            remedy="name a file, or the folder of one scan; images of one case go into the columns image_2, image_3 …",
         )
     header = read_header(found.image, found.name)
     check_size(header, found.name, most_voxels)

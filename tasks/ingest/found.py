@@ -51,6 +51,8 @@ class Found:
     channels: tuple[str, ...] = ()
     """The channels that were found, where they are not those that are `needed`."""
     needed: tuple[str, ...] = ()
+    scans: int = 1
+    """How many scans lie in the folder that a manifest names: more than one are refused."""
     groups: dict[str, str] = field(default_factory=dict)
     """What the manifest or layout says beside: subject, session, site, scanner …"""
 

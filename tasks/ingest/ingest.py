@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from tasks.ingest.discover import discover, ingest_case
 from tasks.ingest.found import Found, IngestConfig, SetAside
 from tasks.ingest.glance import NOT_READABLE, Glance, glance
 from tasks.ingest.layouts import Search
-from tasks.ingest.memory import Stamp, remembering, stamp
+from tasks.ingest.memory import Memory, Stamp, remembering, stamp
 from tasks.ingest.privacy import keyed, load_key, tells_patient, veiled
 from tasks.ingest.series import shear_tilted
 from tasks.scan.errors import EmptyCohort, StillBeingWritten
@@ -79,6 +80,12 @@ def ingest(cohort: Path, references: Path | None, output: Path, config: IngestCo
 def memory_of(cohort: Path, state: Path) -> Path:
     """The file in `state` that remembers the headers of `cohort`."""
     return state / f"headers-{sha256(str(cohort).encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
+
+
+def search_in_pool(pool: str) -> Search:
+    """A search that opens files in the pool's processes only, and remembers them until it ends."""
+    desk, key = Desk(pool=pool, memory=Memory()), secrets.token_bytes()
+    return Search(look=lambda files: look_in_pool(files, desk, key))
 
 
 def look_in_pool(files: Sequence[Path], desk: Desk, key: bytes) -> dict[Path, Glance]:

@@ -14,7 +14,7 @@ from tasks.ingest.found import Found, SetAside
 from tasks.ingest.glance import Glance, Look, is_folder, is_link, is_there, look_here, source_of
 from tasks.ingest.names import make_unique, name_of_file, safe_name
 from tasks.ingest.references import match_by_series, say_unused, with_segmentations
-from tasks.ingest.series import find_series, only_series
+from tasks.ingest.series import find_series
 from tasks.scan.errors import UnknownSetting, UnreadableImage
 from tasks.scan.frames import Frame
 from tasks.scan.records import Source, join_channels
@@ -216,12 +216,8 @@ def _files_of(row: dict[str, str], folder: Path) -> list[Path]:
     reference = _reference_of(row, folder)
     named = [] if reference is None else [reference]
     for image in _images_of(row, folder).values():
-        named += _series_files(image) if is_folder(image) else [image]
+        named += list(_files(image, _walk_of(image, Search()))) if is_folder(image) else [image]
     return named
-
-
-def _series_files(folder: Path) -> list[Path]:
-    return list(_files(folder, _Walk(root=folder, follow_links=True, seen=set())))
 
 
 def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
@@ -234,6 +230,7 @@ def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[F
         reference=None if reference is None else _named_source(reference, seen),
         warnings=tuple(dict.fromkeys(warning for channel in channels for warning in channel.warnings)),
         channels=() if tuple(images) == needed else tuple(images),
+        scans=max(channel.scans for channel in channels),
         needed=needed,
         groups={name: row[name] for name in row if name not in _COLUMNS and not _FURTHER.fullmatch(name)},
     )
@@ -241,10 +238,18 @@ def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[F
 
 
 def _channel(image: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
-    """The one series in a folder, or the file, that a manifest names; and what else lies in the folder."""
-    if is_folder(image):
-        return only_series(_series_files(image), image, _Headers(seen).read)
-    return Found(name="", image=_named_source(image, seen)), []
+    """The file, or the one scan in the folder, that a manifest names; and what else lies there.
+
+    Several scans are all of it, to be refused; where there is none, the folder is.
+    """
+    if not is_folder(image):
+        return Found(name="", image=_named_source(image, seen)), []
+    known = Search(look=lambda files: {file: seen[file] for file in files if file in seen})
+    cases, set_aside = find_in_folder(image, known)
+    if len(cases) == 1:
+        return cases[0], set_aside
+    together = tuple(sorted({file for case in cases for file in case.image.files})) or (image,)
+    return Found(name="", image=Source(format="dicom", files=together), scans=max(1, len(cases))), set_aside
 
 
 def _named_source(file: Path, seen: dict[Path, Glance]) -> Source:

@@ -74,7 +74,7 @@ def veiled(frame: Frame, key: bytes) -> Frame:
         if isinstance(value := getattr(frame, field.name), str) and _is_uid(value)
     }
     words = tuple(word if word in _IMAGE_TYPES else keyed(key, word)[:16] for word in frame.image_type)
-    texts = {name: getattr(frame, name) for name in ("series", "instance", "stack")}
+    texts = {name: getattr(frame, name) for name in ("series", "instance", "stack", "description")}
     hashes = {name: keyed(key, text) if text else "" for name, text in texts.items()}
     return replace(frame, **{**changes, **hashes, "image_type": words})
 

@@ -100,7 +100,7 @@ def intensity_flags(cropped: NDArray[np.float32], fingerprint: Mapping[str, Any]
 
 def modality_flags(source: Source, case: str, *, quantitative: bool) -> list[str]:
     """Whether a DICOM series is tagged CT for a model of another modality, or the other way round."""
-    if source.format != "dicom":
+    if source.format not in ("dicom", "sheared"):
         return []
     file = source.files[0]
     with reading(file, case):

@@ -1,4 +1,4 @@
-"""Which DICOM frames are one volume: by series, size, stack and orientation; where needed by folder, type and echo."""
+"""Which DICOM frames are one volume: by series, size, stack and orientation; where needed by folder and contrast."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from pydicom.uid import UID
 from tasks.ingest.found import Found, SetAside
 from tasks.ingest.glance import is_folder
 from tasks.ingest.names import name_of_folder, with_suffix
-from tasks.scan.dicom import ORIENTATION_TOLERANCE, source_of
+from tasks.scan.dicom import have_echoes, source_of
 from tasks.scan.errors import UnreadableImage
 from tasks.scan.frames import SEGMENTATIONS, Frame, read_frames
 from tasks.scan.records import Source, join_channels
 from tasks.scan.slices import SAME_POSITION_MM
 
 Volume = list[Frame]
+Part = tuple[Volume, str]
+"""A volume, and a warning about how it was told from the others of its series; mostly none."""
 ReadFrames = Callable[[Path, str], Sequence[Frame]]
 SEGMENTATION = "a DICOM segmentation, not a scan"
+NEARLY_PARALLEL = 0.02
+"""Direction cosines of two stacks of one series differ by more; slices that differ by less, about 1°, are one stack,
+which is refused when it is read if they differ by more than rounding does."""
+
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _IMAGES = ("Image Storage", "US Volume Storage", "Parametric Map Storage")
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
@@ -31,6 +37,7 @@ _KINDS: tuple[Callable[[Frame], Hashable], ...] = (
     lambda frame: frame.image_type,
     lambda frame: frame.echo_ms,
     lambda frame: (frame.image_type, frame.echo_ms),
+    lambda frame: frame.description,
 )
 """What tells two volumes of one series apart, where slices share positions. Time does not: see `TimeSeries`."""
 
@@ -47,16 +54,16 @@ def find_series(
     """
     frames, broken, set_aside = _read(files, read)
     by_series = _grouped(frames, lambda frame: frame.series or frame.file.parent)
-    volumes = [(volume, len(parts)) for parts in map(_split, by_series) for volume in parts]
-    in_folder = Counter(_folder(volume) for volume, _ in volumes)
+    volumes = [(*part, len(parts)) for parts in map(_split, by_series) for part in parts]
+    in_folder = Counter(_folder(volume) for volume, _, _ in volumes)
     cases = []
-    for volume, parts in volumes:
+    for volume, warning, parts in volumes:
         folder = _folder(volume)
         name = name_of_folder(folder, root)
         if in_folder[folder] > 1:
             name = with_suffix(name, _identity(volume, root, whole_series=parts == 1))
         more = tuple(broken.pop(folder)) if in_folder[folder] == 1 and folder in broken else ()
-        warnings = _warnings(len(broken.get(folder, ())))
+        warnings = _warnings(len(broken.get(folder, ())), warning)
         cases.append(Found(name=name, image=_source(volume, more), warnings=warnings))
     for folder, unread in broken.items():
         name = name_of_folder(folder, root)
@@ -69,14 +76,6 @@ def shear_tilted(found: Found) -> Found:
     """`found`, read so that a gantry tilt is sheared out instead of refused."""
     sheared = [replace(one, format="sheared") if one.format == "dicom" else one for one in found.image.channels]
     return replace(found, image=join_channels(sheared))
-
-
-def only_series(files: Sequence[Path], folder: Path, read: ReadFrames = read_frames) -> tuple[Found, list[SetAside]]:
-    """The one volume among `files` as a case; all of them, to be refused, where they are several; `folder` if none."""
-    cases, set_aside = find_series(files, folder, read)
-    together = tuple(sorted({file for case in cases for file in case.image.files})) or (folder,)
-    case = cases[0] if len(cases) == 1 else Found(name="", image=Source(format="dicom", files=together))
-    return replace(case, name=folder.name), set_aside
 
 
 def _source(volume: Volume, unreadable: Sequence[Path]) -> Source:
@@ -125,23 +124,45 @@ def _not_a_scan(frame: Frame) -> str:
     return ""
 
 
-def _split(series: Volume) -> list[Volume]:
+def _split(series: Volume) -> list[Part]:
     """The volumes of one series. Slices of which each lies across all others are no volumes, and stay together."""
     alike = _grouped(series, lambda frame: (frame.rows, frame.columns, frame.stack, len(frame.orientation)))
     planes = [plane for frames in alike for plane in _parallel(frames)]
     if len(planes) == len(series):
-        return [series]
-    return [volume for plane in planes for volume in _split_doubles(plane)]
+        return [(series, "")]
+    return [part for plane in planes for part in _split_contrasts(plane)]
 
 
-def _split_doubles(plane: Volume) -> list[Volume]:
-    """Slices at one position come from two volumes if folder, type or echo tells them apart completely."""
-    if _has_doubles(plane):
-        for kind in _KINDS:
-            parts = _grouped(plane, kind)
-            if len(parts) > 1 and not any(_has_doubles(part) for part in parts):
-                return parts
-    return [plane]
+def _split_contrasts(plane: Volume) -> list[Part]:
+    """The volumes of parallel slices.
+
+    Slices at one position come from two volumes if folder, type, echo or description tells them apart completely;
+    without such, slices whose contrasts take turns do.
+    """
+    if not _has_doubles(plane):
+        return _split_turns(plane)
+    for kind in _KINDS:
+        parts = _grouped(plane, kind)
+        if len(parts) > 1 and not any(_has_doubles(part) for part in parts):
+            return [(part, "") for part in parts]
+    return [(plane, "")]
+
+
+def _split_turns(plane: Volume) -> list[Part]:
+    """Two volumes, say, if every second slice is of another contrast; `plane` otherwise, to be judged when it is read.
+
+    Only a complete round of turns is believed: twice at least, in the same order to the end.
+    """
+    if not all(frame.position_mm and frame.orientation for frame in plane):
+        return [(plane, "")]
+    upwards = sorted(plane, key=lambda frame: frame.height_mm)
+    echoes = have_echoes(plane)
+    parts = _grouped(upwards, lambda frame: (frame.contrast, frame.echo_ms if echoes else ""))
+    count = len(parts)
+    turns = all(upwards[index::count] == part for index, part in enumerate(parts))
+    if count == 1 or not turns or len(plane) < 2 * count:
+        return [(plane, "")]
+    return [(part, f"one of {count} volumes of a series whose slices take turns along the stack") for part in parts]
 
 
 def _has_doubles(volume: Volume) -> bool:
@@ -150,11 +171,11 @@ def _has_doubles(volume: Volume) -> bool:
 
 
 def _parallel(frames: Volume) -> list[Volume]:
-    """`frames` by orientation, each with the first one that it is parallel to."""
+    """`frames` by orientation, each with the first one that it is nearly parallel to."""
     planes: list[Volume] = []
     firsts = np.full((len(frames), len(frames[0].orientation)), np.inf)
     for frame in frames:
-        near = (np.abs(firsts[: len(planes)] - frame.orientation) <= ORIENTATION_TOLERANCE).all(axis=1)
+        near = (np.abs(firsts[: len(planes)] - frame.orientation) <= NEARLY_PARALLEL).all(axis=1)
         number = int(near.argmax()) if near.any() else len(planes)
         if number == len(planes):
             firsts[number] = frame.orientation
@@ -185,7 +206,6 @@ def _identity(volume: Volume, root: Path, *, whole_series: bool) -> str:
     return "|".join((first.series, f"{first.rows}x{first.columns}", directions, where, *kind))
 
 
-def _warnings(broken: int) -> tuple[str, ...]:
-    if not broken:
-        return ()
-    return (f"{broken} DICOM files beside this series cannot be read and may belong to it",)
+def _warnings(broken: int, *others: str) -> tuple[str, ...]:
+    beside = f"{broken} DICOM files beside this series cannot be read and may belong to it" if broken else ""
+    return tuple(warning for warning in (beside, *others) if warning)

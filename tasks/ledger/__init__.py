@@ -1,19 +1,24 @@
 """The ledger: what is known of each case from the nights before, so that a night does only what is new."""
 
+from tasks.ledger.agree import ledger_findings
 from tasks.ledger.keys import STAGES, Recipes, describe_recipes
 from tasks.ledger.note import note
 from tasks.ledger.recall import Ledger, Tonight, recall
-from tasks.ledger.table import LEDGER, check_ledger, read_expected
+from tasks.ledger.table import LEDGER, Entry, check_ledger, read_entries, read_expected, read_recipes
 
 __all__ = [
     "LEDGER",
     "STAGES",
+    "Entry",
     "Ledger",
     "Recipes",
     "Tonight",
     "check_ledger",
     "describe_recipes",
+    "ledger_findings",
     "note",
+    "read_entries",
     "read_expected",
+    "read_recipes",
     "recall",
 ]

@@ -4,37 +4,47 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
+from tasks.belt import Line, arriving
 from tasks.ledger.keys import STAGES, chain
 from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
-from tasks.ledger.table import Entry, Result, Seen, read_seen, write_entries
-from tasks.pool import map_small_cases
+from tasks.ledger.table import Entry, Result, Seen, writing_cases
+from tasks.pool import map_cases
 from tasks.scan.records import Outcome, Scores, Source
 
 PASSING = frozenset({"not_enough_memory"})
 """Reasons that are of the moment, not of the scan: what was free when its turn came."""
 
 
-def note(outcomes: list[Outcome[Scores]], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
-    """`outcomes`, after they were written into the `ledger`, if there is one. Raises UnwritableOutput.
+def note(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
+    """`cases`, each written into the `ledger`, if there is one, when it arrives. Raises UnwritableOutput.
 
     A case that the program failed on (`failed`) is written without a key for that stage, so that the next night tries
     it again; so is one whose files changed since they were looked at.
     """
     if ledger is None:
-        return outcomes
-    seen = read_seen(ledger.path, [outcome.name for outcome in outcomes])
-    unread = [one for one in outcomes if one.name in seen and one.value is None and one.case]
-    files = [Outcome(name=one.name, value=one.case.image.files) for one in unread if one.case]
-    checksums = {one.name: one.value or "" for one in map_small_cases(pool, "compare", hash_or_nothing, files)}
-    entries = [_entry(one, seen[one.name], checksums.get(one.name, ""), ledger) for one in outcomes if one.name in seen]
-    recipes = {recipe.sha256: recipe.ingredients for recipe in ledger.recipes.values()}
-    write_entries(ledger.path, entries, recipes)
-    return outcomes
+        return list(arriving(cases))
+    noted = []
+    with writing_cases(ledger.path, {recipe.sha256: recipe.ingredients for recipe in ledger.recipes.values()}) as write:
+        for outcome in arriving(cases):
+            write(outcome.name, partial(_entry, outcome, _checksum_of_unread(outcome, pool), ledger))
+            noted.append(outcome)
+    return noted
 
 
-def _entry(outcome: Outcome[Scores], seen: Seen, checksum: str, ledger: Ledger) -> Entry:
+def _checksum_of_unread(outcome: Outcome[Scores], pool: str) -> str:
+    """The checksum of the files of a case that has no result, taken in the pool; empty for any other case."""
+    if outcome.value is not None or outcome.case is None:
+        return ""
+    files: Outcome[Any] = Outcome(name=outcome.name, value=outcome.case.image.files)
+    hashed: list[Outcome[str]] = map_cases(pool, "compare", hash_or_nothing, [files])
+    return hashed[0].value or ""
+
+
+def _entry(outcome: Outcome[Scores], checksum: str, ledger: Ledger, seen: Seen) -> Entry:
     """`checksum` is that of the files of a case that has no result."""
     segmentation = outcome.value.segmentation if outcome.value else None
     content = segmentation.content_sha256 if segmentation else f"{BYTES}{checksum}"

@@ -13,6 +13,7 @@ from typing import TypeVar
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.attempt import OF_CASE
 from tasks.export import DICOM
 from tasks.ledger.keys import STAGES, Recipes, chain, differences
 from tasks.ledger.look import Now, look_at_cases
@@ -56,6 +57,9 @@ def recall(cases: Sequence[Outcome[Case]], ledger: Ledger | None, pool: str) -> 
     logger = get_run_logger()
     for why, count in Counter(tonight.why.values()).most_common(NAMED):
         logger.info("recall: %d cases to be done: %s", count, why)
+    for name, why in tonight.why.items():
+        extra = {OF_CASE: {"case": name, "stage": "recall", "status": "due", "why": why}, "send_to_api": False}
+        logger.info("recall: case '%s' is to be done: %s", name, why, extra=extra)
     logger.info("recall: nothing is to be done for %d of %d cases", len(tonight.settled), len(cases))
     return tonight
 

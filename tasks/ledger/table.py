@@ -1,14 +1,14 @@
 """The ledger's file, `ledger.sqlite` in the output folder: what was read, what came of it, and by which keys.
 
-Every call opens the file, does its work in one transaction, and closes it: whatever a kill leaves is a whole ledger of
-a moment before. Only one run has an output folder at a time, so that WAL needs no shared memory, and works on shares.
+Whatever is written is written in a transaction: what a kill leaves is a whole ledger of a moment before. Only one run
+has an output folder at a time, so that WAL needs no shared memory, and works on shares.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,21 +121,44 @@ def read_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:
     return entries
 
 
-def write_entries(path: Path, entries: Sequence[Entry], recipes: Mapping[str, Mapping[str, str]]) -> None:
-    """Write `entries`, each in place of what was known of its case; `recipes` are ingredients by checksum."""
-    rows = [_row(entry) for entry in entries]
-    stages = [
-        (_in_utf8(entry.name), stage, key, entry.recipes[stage])
-        for entry in entries
-        for stage, key in entry.keys.items()
-    ]
+@contextmanager
+def writing_cases(
+    path: Path, recipes: Mapping[str, Mapping[str, str]]
+) -> Iterator[Callable[[str, Callable[[Seen], Entry]], None]]:
+    """A function that writes a case at once, in place of what was known of it: `write(name, make)`.
+
+    `make` is given what `write_night` noted of the case; of one that it did not note, nothing is written. `recipes` are
+    ingredients by checksum.
+    """
     written = [(checksum, json.dumps(dict(parts))) for checksum, parts in recipes.items()]
     with _opened(path) as ledger:
-        ledger.executemany("INSERT OR IGNORE INTO recipes VALUES (?, ?)", written)
-        ledger.executemany(f"INSERT OR REPLACE INTO cases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        for table in ("stages", "seen"):
-            ledger.executemany(f"DELETE FROM {table} WHERE name = ?", [(row[0],) for row in rows])
-        ledger.executemany("INSERT INTO stages VALUES (?, ?, ?, ?)", stages)
+
+        def write(name: str, make: Callable[[Seen], Entry]) -> None:
+            if seen := _read_seen(ledger, name):
+                entry = make(seen)
+                with _transaction(ledger):
+                    _write_entry(ledger, entry)
+
+        with _transaction(ledger):
+            ledger.executemany("INSERT OR IGNORE INTO recipes VALUES (?, ?)", written)
+        yield write
+
+
+def _write_entry(ledger: sqlite3.Connection, entry: Entry) -> None:
+    row = _row(entry)
+    ledger.execute(f"INSERT OR REPLACE INTO cases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    for table in ("stages", "seen"):
+        ledger.execute(f"DELETE FROM {table} WHERE name = ?", row[:1])
+    stages = [(row[0], stage, key, entry.recipes[stage]) for stage, key in entry.keys.items()]
+    ledger.executemany("INSERT INTO stages VALUES (?, ?, ?, ?)", stages)
+
+
+def _read_seen(ledger: sqlite3.Connection, name: str) -> Seen | None:
+    """What `write_night` noted of the case."""
+    found = ledger.execute(
+        "SELECT input, reference, reference_sha256 FROM seen WHERE name = ?", (_in_utf8(name),)
+    ).fetchone()
+    return Seen(input=found[0], reference=found[1], reference_sha256=found[2]) if found else None
 
 
 def write_night(
@@ -147,25 +170,12 @@ def write_night(
         for name, one in pending.items()
     ]
     stamps = [(one.seen.input, one.seen.reference, one.mask, one.input_sha256, _in_utf8(one.name)) for one in looked_at]
-    with _opened(path) as ledger:
+    with _opened(path) as ledger, _transaction(ledger):
         ledger.execute("DELETE FROM seen")
         ledger.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", rows)
         ledger.executemany(
             "UPDATE cases SET input = ?, reference = ?, mask = ?, input_sha256 = ? WHERE name = ?", stamps
         )
-
-
-def read_seen(path: Path, names: Iterable[str]) -> dict[str, Seen]:
-    """What `write_night` noted of the cases `names`."""
-    seen = {}
-    with _opened(path) as ledger:
-        for name in names:
-            found = ledger.execute(
-                "SELECT input, reference, reference_sha256 FROM seen WHERE name = ?", (_in_utf8(name),)
-            ).fetchone()
-            if found:
-                seen[name] = Seen(input=found[0], reference=found[1], reference_sha256=found[2])
-    return seen
 
 
 def read_waiting(path: Path) -> set[str]:
@@ -193,10 +203,7 @@ def read_recipes(path: Path) -> dict[str, dict[str, str]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The ledger at `path`, made where there is none, for one transaction.
-
-    Raises UnreadableLedger or UnwritableOutput.
-    """
+    """The ledger at `path`, made where there is none, for this block. Raises UnreadableLedger or UnwritableOutput."""
     try:
         is_new = not path.exists() or path.stat().st_size == 0
         ledger = sqlite3.connect(path, isolation_level=None)
@@ -208,15 +215,21 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
                 )
             ledger.execute("PRAGMA journal_mode = WAL")
             ledger.execute("PRAGMA synchronous = NORMAL")
-            ledger.execute("BEGIN IMMEDIATE")
             yield ledger
-            ledger.execute("COMMIT")
         finally:
             ledger.close()
     except sqlite3.OperationalError as error:
         raise UnwritableOutput(f"ledger '{path}': {error}; see to the disk, then start the run again") from error
     except sqlite3.DatabaseError as error:
         raise UnreadableLedger(f"'{path}' is damaged ({error}); {_REMEDY}") from error
+
+
+@contextmanager
+def _transaction(ledger: sqlite3.Connection) -> Iterator[None]:
+    """All that the block writes, or, when it is left by an exception or a kill, nothing of it."""
+    ledger.execute("BEGIN IMMEDIATE")
+    yield
+    ledger.execute("COMMIT")
 
 
 _COLUMNS = "name, made, input, reference, reference_sha256, mask, input_sha256, content, result"

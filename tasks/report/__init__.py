@@ -1,9 +1,10 @@
 """What analysts open in the morning: three tables, a page, and the record of the run."""
 
+from tasks.report.delta import put_aside
 from tasks.report.groups import read_groups, write_groups
 from tasks.report.intake import intake_lines, write_intake
 from tasks.report.page import write_page
-from tasks.report.provenance import MASKS, RUN, read_run, verify_output
+from tasks.report.provenance import MASKS, RUN, Run, read_run, verify_output
 from tasks.report.report import FILES, FOLDERS, Report, report
 from tasks.report.tables import write_metrics, write_tables
 
@@ -13,7 +14,9 @@ __all__ = [
     "MASKS",
     "RUN",
     "Report",
+    "Run",
     "intake_lines",
+    "put_aside",
     "read_groups",
     "read_run",
     "report",

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from tasks.ingest import SetAside
 from tasks.report.charts import bland_altman, dice_strips, volume_strips
+from tasks.report.delta import Delta, worth_a_look
 from tasks.report.pictures import OUTLINES, PLANES, Picture
 from tasks.report.summary import summary_frame
 from tasks.report.tables import case_of, case_problem, case_status, metrics_frame, scores_of
@@ -39,6 +40,7 @@ class Beside:
     nights: pd.DataFrame | None = None
     groups: pd.DataFrame | None = None
     """The summary by site, scanner …"""
+    delta: Delta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ def write_page(
         dice=dice_strips(metrics, shown),
         volumes=[] if metrics["dice"].notna().any() else volume_strips(metrics, shown),
         agreement=bland_altman(metrics, shown),
-        **_trends(beside.nights, shown),
+        **_before(beside, shown),
         groups=[] if beside.groups is None else beside.groups[beside.groups["label"].isin(shown)].to_dict("records"),
         examples=[(title, rows[index]) for title, index in choose_examples(rows)],
         outlines=OUTLINES,
@@ -161,11 +163,13 @@ def _row(number: int, outcome: Outcome[Scores], shown: Mapping[int, str], pictur
     )
 
 
-def _trends(nights: pd.DataFrame | None, shown: Mapping[int, str]) -> dict[str, Any]:
-    lines = [] if nights is None else trend_lines(nights, shown)
-    if nights is None or not lines:
-        return {"trends": [], "nights": [], "drifts": []}
-    return {"trends": lines, "nights": night_counts(nights), "drifts": drifts(nights)}
+def _before(beside: Beside, shown: Mapping[int, str]) -> dict[str, Any]:
+    """What the page says of the nights before: what changed since the last of them, and the trends of all."""
+    changed = [*worth_a_look(beside.delta, LISTED)] if beside.delta else []
+    since = {"delta": beside.delta, "changed": changed, "trends": [], "nights": [], "drifts": []}
+    if beside.nights is None or not (lines := trend_lines(beside.nights, shown)):
+        return since
+    return since | {"trends": lines, "nights": night_counts(beside.nights), "drifts": drifts(beside.nights)}
 
 
 def _place(item: SetAside, run: Mapping[str, Any]) -> str:
@@ -190,7 +194,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": as_text, "volume": as_volume, "at": as_percent}
+    environment.filters |= {"number": as_text, "volume": as_volume, "at": as_percent, "known": as_known}
     return environment
 
 
@@ -211,6 +215,11 @@ def as_text(number: float, digits: int) -> str:
     if math.isnan(number):
         return "–"
     return "∞" if math.isinf(number) else f"{number:.{digits}f}"
+
+
+def as_known(cell: object, nothing: str = "–") -> str:
+    """A text, or `nothing` where the cell of a table is empty."""
+    return cell if isinstance(cell, str) and cell else nothing
 
 
 def as_volume(volume_ml: float) -> str:

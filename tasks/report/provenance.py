@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from tasks.export import DICOM
 from tasks.scan.errors import UnreadableRun
 from tasks.scan.files import hash_files, write_whole
 from tasks.scan.records import Outcome, Scores
@@ -58,6 +59,7 @@ class Run:
     precision: str
     cases: dict[str, CaseFiles]
     files: dict[str, str]
+    since_last_night: str = ""
 
 
 _ADAPTER = TypeAdapter(Run)
@@ -95,13 +97,16 @@ def read_run(output: Path) -> Run:
         place = ".".join(str(part) for part in first["loc"]) or RUN
         raise UnreadableRun(f"'{output / RUN}' is damaged ({place}: {first['msg']}); run the night again") from error
     except (OSError, ValueError) as error:
-        raise UnreadableRun(f"'{output}' holds no finished run ({error}); name the folder given as --output") from error
+        begun = " (one is at work, or was killed: run the night again)" if (output / ".lock").exists() else ""
+        raise UnreadableRun(
+            f"'{output}' holds no finished run{begun}: {error}; name the folder given as --output"
+        ) from error
 
 
 def verify_output(output: Path) -> list[str]:
-    """What differs from `run.json`: one line for each file that is missing, changed, or a mask that it does not know.
+    """What differs from `run.json`: a line for each file that is missing, changed, or a result that it does not know.
 
-    Empty when all is as written. Masks of earlier runs that were put aside (`.old`) are let be.
+    Empty when all is as written. Results of earlier runs that were put aside (`.old`) are let be.
     """
     files = read_run(output).files
     findings = []
@@ -111,8 +116,8 @@ def verify_output(output: Path) -> list[str]:
             findings.append(f"{name}: missing")
         elif hash_files([path]) != checksum:
             findings.append(f"{name}: changed since it was written")
-    masks = sorted(str(path.relative_to(output)) for path in (output / MASKS).glob("*"))
-    findings += [f"{name}: not of this run" for name in masks if name not in files and not name.endswith(RETIRED)]
+    found = sorted(str(path.relative_to(output)) for folder in (MASKS, DICOM) for path in (output / folder).glob("*"))
+    findings += [f"{name}: not of this run" for name in found if name not in files and not name.endswith(RETIRED)]
     return findings
 
 
@@ -123,7 +128,7 @@ def written_files(output: Path, outcomes: Sequence[Outcome[Scores]]) -> list[Pat
         [
             *(one.mask for one in found),
             *(one.dicom_seg for one in found if one.dicom_seg),
-            *output.glob("*.csv"),
+            *(path for path in output.glob("*.csv") if ".previous" not in path.suffixes),
             *output.glob("*.parquet"),
             output / "report.html",
             *(output / "pictures").glob("*"),

@@ -16,6 +16,7 @@ from prefect import get_run_logger, runtime, task
 from tasks.artifacts import summary_artifacts
 from tasks.export import DICOM
 from tasks.ingest import SetAside
+from tasks.report.delta import DELTA, say_delta, write_delta
 from tasks.report.groups import GROUPS, write_own_groups
 from tasks.report.line import line_times
 from tasks.report.page import Beside, write_page
@@ -26,7 +27,7 @@ from tasks.report.tables import as_csv, case_problem, case_status, metrics_frame
 from tasks.report.trends import TRENDS, add_night, drifts
 from tasks.scan.records import Outcome, Scores
 
-FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, "report.html", RUN)
+FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, DELTA, "report.html", RUN)
 FOLDERS = (MASKS, "pictures", DICOM)
 """What a run writes into its output folder, and what it writes files into there."""
 BRIEF = (
@@ -68,14 +69,18 @@ def report(
     groups = write_own_groups(outcomes, labels, output)
     pictures = draw_pictures(outcomes, output / "pictures", pool)
     nights = add_night(outcomes, labels, run, output)
-    beside = Beside(set_aside=set_aside, pictures=pictures, nights=nights, groups=groups)
+    delta = write_delta(output)
+    run |= {"since_last_night": say_delta(delta, names=True)}
+    beside = Beside(set_aside=set_aside, pictures=pictures, nights=nights, groups=groups, delta=delta)
     write_page(outcomes, labels, run, output, beside)
     aside = [{"path": str(item.path), "reason": item.reason} for item in set_aside]
     write_run(run, outcomes, aside, output)
     counts = Counter(case_status(outcome) for outcome in outcomes)
-    summary_artifacts(brief_summary(outcomes, labels), output / "report.html", say_counts(counts))
+    said = f"{say_counts(counts)}; {say_delta(delta, names=False)}"
+    summary_artifacts(brief_summary(outcomes, labels), output / "report.html", said)
     for drift in drifts(nights):
         get_run_logger().warning("report: the scans differ from those of the nights before: %s", drift)
+    get_run_logger().info("report: %s", run["since_last_night"])
     get_run_logger().info("report: %s, %s", output / "report.html", dict(counts))
     return Report(
         output=output,

@@ -37,7 +37,7 @@ def _header_part(source: Source, case: str) -> bytes:
     file = source.files[0]
     if source.format == "nifti":
         return nifti.read_geometry_fields(file, case)
-    if source.format == "dicom":
+    if source.format in ("dicom", "sheared"):
         with reading(file, case):
             header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"], force=True)
             return str(header.get("Modality", "")).encode("utf-8", "backslashreplace")

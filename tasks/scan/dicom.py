@@ -16,6 +16,7 @@ from tasks.scan.errors import (
     CaseError,
     ColourImage,
     DuplicateSlice,
+    MixedContrasts,
     MixedOrientations,
     MosaicImage,
     UnreadableImage,
@@ -27,10 +28,14 @@ from tasks.scan.geometry import affine_from_lps
 from tasks.scan.pixels import read_pixels
 from tasks.scan.reading import Header, reading, shown
 from tasks.scan.records import Geometry, Source
-from tasks.scan.slices import check_gaps, check_upright
+from tasks.scan.slices import check_gaps, check_upright, uneven_steps
 
 ORIENTATION_TOLERANCE = 1e-4
 """Direction cosines of one series differ by 1e-7 in real data; this much moves a corner by less than 0.1 mm."""
+
+
+ECHO_TOLERANCE_MS = 0.1
+"""Echo times of one volume jitter in their last digits; those of two echoes are further apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,16 @@ class Stack:
         rows_mm, columns_mm = self.frames[0].spacing_mm
         return np.array([columns_mm, rows_mm, self.step_mm])
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Steps that are not quite even; and words that differ, which need not be, but may be, another contrast."""
+        types = len({frame.image_type for frame in self.frames})
+        descriptions = len({frame.description for frame in self.frames})
+        counts = {"image types": types, "series descriptions": descriptions}
+        words = [f"one volume has slices of {count} {name}" for name, count in counts.items() if count > 1]
+        steps = uneven_steps(self.positions_mm @ self.frames[0].normal)
+        return (*([f"steps from {steps}, read as {self.step_mm:.3g} mm each"] if steps else []), *words)
+
 
 def read_header(source: Source, case: str) -> Header:
     """The grid of a series, index (column, row, slice), and its files in the order of the slices' positions.
@@ -67,7 +82,7 @@ def read_header(source: Source, case: str) -> Header:
         GantryTilt, and what `read_stack` raises.
     """
     stack = _read_upright(source, case)
-    return Header(source=source_of(stack.frames), geometry=grid_of(stack))
+    return Header(source=source_of(stack.frames), geometry=grid_of(stack), warnings=stack.warnings)
 
 
 def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
@@ -85,7 +100,7 @@ def read_stack(source: Source, case: str) -> Stack:
 
     Raises:
         UnreadableImage, UnsupportedImage, ColourImage, MosaicImage, UnusableGeometry, MixedOrientations, TimeSeries,
-        MissingSlice, DuplicateSlice, UnevenSlices
+        MissingSlice, DuplicateSlice, UnevenSlices, MixedContrasts
     """
     frames = _frames(source, case)
     _check_whole(frames, case)
@@ -95,6 +110,7 @@ def read_stack(source: Source, case: str) -> Stack:
     normal = frames[0].normal
     frames.sort(key=lambda frame: float(np.dot(frame.position_mm, normal)))
     step_mm = check_gaps(np.array([frame.position_mm for frame in frames]), normal, case)
+    _check_contrast(frames, case)
     return Stack(frames=tuple(frames), step_mm=step_mm)
 
 
@@ -118,6 +134,12 @@ def source_of(frames: Sequence[Frame]) -> Source:
         files=tuple(parts[0].file for parts in chosen.values()),
         frames=indices if any(frame.count > 1 for frame in frames) else (),
     )
+
+
+def have_echoes(frames: Sequence[Frame]) -> bool:
+    """Whether the echo times of `frames` differ by more than the jitter of one."""
+    echoes_ms = [float(frame.echo_ms) for frame in frames if frame.echo_ms]
+    return bool(echoes_ms) and max(echoes_ms) - min(echoes_ms) > ECHO_TOLERANCE_MS
 
 
 def _frames(source: Source, case: str) -> list[Frame]:
@@ -214,4 +236,22 @@ def _check_copies(frames: Sequence[Frame], case: str) -> None:
             found=f"{copies} of {len(frames)} slices are copies of another one, under the same identifier",
             needed="each slice once",
             remedy="remove the copies, or export the series again into an empty folder",
+        )
+
+
+def _check_contrast(frames: Sequence[Frame], case: str) -> None:
+    """Raises MixedContrasts if slices that lie like one volume differ in what they measured."""
+    mixed = {
+        "complex components": len({frame.component for frame in frames if frame.component}) > 1,
+        "echo times": have_echoes(frames),
+        "temporal positions": len({frame.time for frame in frames if frame.time}) > 1,
+        "b-values": len({frame.b_value for frame in frames if frame.b_value}) > 1,
+    }
+    names = [name for name, is_mixed in mixed.items() if is_mixed]
+    if names:
+        raise MixedContrasts(
+            case,
+            found=f"slices of different {' and '.join(names)} in one stack",
+            needed="slices that measured one thing",
+            remedy="export those of each kind as a series of their own",
         )

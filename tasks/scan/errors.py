@@ -8,6 +8,7 @@ PipelineError
 │   ├── ColourImage           a DICOM series in colour
 │   ├── MosaicImage           a DICOM series with many slices in one picture
 │   ├── TimeSeries            a DICOM series of several volumes at the same positions
+│   ├── MixedContrasts        the slices of a series measured different things: echoes, times …
 │   ├── MixedOrientations     the slices of a series are not parallel
 │   ├── GantryTilt            the slices of a series are not stacked at right angles
 │   ├── TooLarge              the header claims more voxels than a scan may have
@@ -108,6 +109,10 @@ class TimeSeries(CaseError):
 
 class MixedOrientations(CaseError):
     """The slices of a DICOM series are not parallel."""
+
+
+class MixedContrasts(CaseError):
+    """The slices of a DICOM series lie like one volume, but differ in echo time, component, time or b-value."""
 
 
 class GantryTilt(CaseError):

@@ -6,8 +6,9 @@ Read with pydicom. No name, identifier or UID of a header ever leaves this file 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Classes of DICOM segmentations: one bit a voxel and segment, and label maps."""
 
-_TAGS = [
+_GE_CREATOR, _GE_COMPONENT = 0x00430010, 0x0043102F
+"""GE's private number of a complex component, beside an image type that is the same for all of them."""
+
+_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
+_TAGS: list[Any] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
@@ -37,6 +42,11 @@ _TAGS = [
     "PhotometricInterpretation",
     "ImageType",
     "EchoTime",
+    "TemporalPositionIdentifier",
+    "DiffusionBValue",
+    "SeriesDescription",
+    _GE_CREATOR,
+    _GE_COMPONENT,
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -70,11 +80,26 @@ class Frame:
     image_type: tuple[str, ...]
     stack: str
     echo_ms: str
+    time: str
+    """Number of the temporal position."""
+    b_value: str
+    """Of diffusion, in s/mm²."""
+    description: str
     position_mm: tuple[float, ...]
     orientation: tuple[float, ...]
     spacing_mm: tuple[float, ...]
     slope: float
     intercept: float
+
+    @property
+    def contrast(self) -> tuple[Hashable, ...]:
+        """What slices of one volume have in common beside their geometry and, but for its jitter, their echo time."""
+        return (self.image_type, self.time, self.b_value, self.description)
+
+    @property
+    def component(self) -> frozenset[str]:
+        """Whether the voxels are magnitudes, phases … of a complex signal, where the image type says so."""
+        return frozenset(self.image_type) & {"M", "P", "R", "I", *_COMPONENTS}
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -127,6 +152,8 @@ def _macros(group: Dataset) -> list[Dataset]:
         "PixelValueTransformationSequence",
         "FrameContentSequence",
         "MREchoSequence",
+        "TemporalPositionSequence",
+        "MRDiffusionSequence",
         *_FRAME_TYPES,
     )
     return [group[name][0] for name in names if group.get(name)]
@@ -138,7 +165,7 @@ def _frame(file: Path, dataset: Dataset, places: Sequence[Dataset], number: tupl
     def value(*names: str) -> Any:
         return next((place.get(name) for name in names for place in places if place.get(name) is not None), None)
 
-    image_type = (value("FrameType", "ImageType"), value("ComplexImageComponent"))
+    image_type = (value("FrameType", "ImageType"), value("ComplexImageComponent"), _ge_component(dataset))
     return Frame(
         file=file,
         index=number[0],
@@ -153,7 +180,10 @@ def _frame(file: Path, dataset: Dataset, places: Sequence[Dataset], number: tupl
         or dataset.get("PhotometricInterpretation") == "PALETTE COLOR",
         image_type=tuple(str(part) for parts in image_type for part in _several(parts)),
         stack=str(value("StackID") or ""),
-        echo_ms=str(value("EffectiveEchoTime", "EchoTime") or ""),
+        echo_ms=_number(value("EffectiveEchoTime", "EchoTime")),
+        time=_number(value("TemporalPositionIndex", "TemporalPositionIdentifier")),
+        b_value=_number(value("DiffusionBValue")),
+        description=str(value("SeriesDescription") or ""),
         position_mm=_numbers(value("ImagePositionPatient"), 3),
         orientation=_numbers(value("ImageOrientationPatient"), 6),
         spacing_mm=_numbers(value("PixelSpacing"), 2),
@@ -162,8 +192,20 @@ def _frame(file: Path, dataset: Dataset, places: Sequence[Dataset], number: tupl
     )
 
 
+def _ge_component(dataset: Dataset) -> str | None:
+    if _GE_COMPONENT not in dataset or dataset[_GE_CREATOR].value != "GEMS_PARM_01":
+        return None
+    number = dataset[_GE_COMPONENT].value
+    return _COMPONENTS[number] if isinstance(number, int) and 0 <= number < len(_COMPONENTS) else None
+
+
 def _several(value: Any) -> Sequence[Any]:
     return () if value is None else (value,) if isinstance(value, str) else value
+
+
+def _number(value: Any) -> str:
+    """`value` in as few digits as six tell; empty if it is no number."""
+    return f"{float(value):g}" if isinstance(value, int | float | Decimal) else ""
 
 
 def _or_else(value: Any, otherwise: float) -> Any:

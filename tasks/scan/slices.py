@@ -13,8 +13,15 @@ SAME_POSITION_MM = 1e-3
 STEP_TOLERANCE = 0.01
 """A gap may differ from the usual step by this fraction of it, and by 0.01 mm, which is how positions get rounded."""
 
-TILT_TOLERANCE_DEGREES = 0.1
-"""Angle between the slices' normal and the line from the first to the last position that rounding can explain."""
+ROUNDED_MM, ROUNDED_STEP = 0.1, 1 / 6
+"""Gaps that differ by more are read, with a warning, if no slice lies further than this, nor than this fraction of a
+step, from where equal steps put it: positions rounded to 0.1 mm do that to slices 0.6 mm apart."""
+
+DRIFT_TOLERANCE = 0.1
+"""Fraction of a step by which gaps that differ by less may add up."""
+
+TILT_TOLERANCE_DEGREES, ASIDE_TOLERANCE_MM = 0.1, 0.1
+"""How far the line of the positions may turn away from the slices' normal, or one end of it move, by rounding alone."""
 
 
 def check_gaps(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> float:
@@ -28,16 +35,14 @@ def check_gaps(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], c
     heights_mm = positions_mm @ normal
     gaps_mm = np.diff(heights_mm)
     _check_duplicates(heights_mm, gaps_mm, case)
-    step_mm = float(np.sort(gaps_mm)[(len(gaps_mm) - 1) // 2])  # a gap that occurs, and not the wider one of two
-    _check_steps(heights_mm, gaps_mm, step_mm, case)
+    _check_steps(heights_mm, gaps_mm, case)
     _check_line(positions_mm, case)
     return float(heights_mm[-1] - heights_mm[0]) / len(gaps_mm)
 
 
 def check_upright(positions_mm: NDArray[np.float64], normal: NDArray[np.float64], case: str) -> None:
     """Nothing, if the slices are stacked along their normal. Raises GantryTilt."""
-    degrees = tilt_degrees(positions_mm, normal)
-    if degrees > TILT_TOLERANCE_DEGREES:
+    if degrees := tilt_degrees(positions_mm, normal):
         raise GantryTilt(
             case,
             found=f"the slices are stacked {degrees:.1f}° away from their normal (gantry tilt)",
@@ -48,9 +53,21 @@ def check_upright(positions_mm: NDArray[np.float64], normal: NDArray[np.float64]
 
 
 def tilt_degrees(positions_mm: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
-    """The angle between the slices' normal and the line from the first to the last position."""
+    """The angle between the slices' normal and the line from the first to the last position; 0 if rounding made it."""
     line = positions_mm[-1] - positions_mm[0]
-    return float(np.degrees(np.arccos(np.clip(line @ normal / np.linalg.norm(line), -1, 1))))
+    along_mm = float(line @ normal)
+    aside_mm = float(np.linalg.norm(line - along_mm * normal))
+    degrees = float(np.degrees(np.arctan2(aside_mm, along_mm)))
+    return degrees if degrees > TILT_TOLERANCE_DEGREES and aside_mm > ASIDE_TOLERANCE_MM else 0.0
+
+
+def uneven_steps(heights_mm: NDArray[np.float64]) -> str:
+    """From which to which step the gaps between sorted `heights_mm` go, where they differ by more than a little."""
+    gaps_mm = np.diff(heights_mm)
+    step_mm = _usual(gaps_mm)
+    if np.abs(gaps_mm - step_mm).max() <= _tolerance_mm(step_mm):
+        return ""
+    return f"{gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm"
 
 
 def volumes_at_each_position(heights_mm: NDArray[np.float64]) -> int:
@@ -81,16 +98,19 @@ def _check_duplicates(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float
     )
 
 
-def _check_steps(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float64], step_mm: float, case: str) -> None:
-    tolerance_mm = 0.01 + STEP_TOLERANCE * step_mm
-    steps = np.rint(gaps_mm / step_mm)
+def _check_steps(heights_mm: NDArray[np.float64], gaps_mm: NDArray[np.float64], case: str) -> None:
+    step_mm = _usual(gaps_mm)
+    tolerance_mm = _tolerance_mm(step_mm)
+    even_mm = np.linspace(heights_mm[0], heights_mm[-1], len(heights_mm))
+    drift_mm = float(np.abs(heights_mm - even_mm).max())
     odd = np.flatnonzero(np.abs(gaps_mm - step_mm) > tolerance_mm)
     if odd.size == 0:
-        even_mm = np.linspace(heights_mm[0], heights_mm[-1], len(heights_mm))
-        drift_mm = float(np.abs(heights_mm - even_mm).max())
-        if drift_mm > max(tolerance_mm, step_mm / 10):
+        if drift_mm > max(tolerance_mm, DRIFT_TOLERANCE * step_mm):
             raise _uneven(case, f"slices drift up to {drift_mm:.2f} mm away from equal steps")
         return
+    if drift_mm <= min(ROUNDED_MM, ROUNDED_STEP * step_mm):
+        return
+    steps = np.rint(gaps_mm / step_mm)
     whole = (np.abs(gaps_mm - steps * step_mm) <= tolerance_mm * steps) & (steps >= 2)
     if not whole[odd].all():
         raise _uneven(case, f"steps from {gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm between slices")
@@ -110,7 +130,7 @@ def _check_line(positions_mm: NDArray[np.float64], case: str) -> None:
     along = positions_mm - positions_mm[0]
     line = along[-1] / np.linalg.norm(along[-1])
     aside_mm = float(np.linalg.norm(along - np.outer(along @ line, line), axis=1).max())
-    if aside_mm > 0.1:
+    if aside_mm > ASIDE_TOLERANCE_MM:
         raise UnusableGeometry(
             case,
             found=f"a slice lies {aside_mm:.2f} mm beside the line of the others",
@@ -123,3 +143,12 @@ def _uneven(case: str, found: str) -> UnevenSlices:
     return UnevenSlices(
         case, found=found, needed="equal steps", remedy="export the series again, or one of its parts with equal steps"
     )
+
+
+def _usual(gaps_mm: NDArray[np.float64]) -> float:
+    """The median of `gaps_mm`: one that occurs, and not the wider one of two."""
+    return float(np.sort(gaps_mm)[(len(gaps_mm) - 1) // 2])
+
+
+def _tolerance_mm(step_mm: float) -> float:
+    return 0.01 + STEP_TOLERANCE * step_mm

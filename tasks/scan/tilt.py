@@ -20,7 +20,7 @@ from tasks.scan.geometry import affine_from_lps
 from tasks.scan.pixels import read_pixels
 from tasks.scan.reading import Header
 from tasks.scan.records import Geometry, Source
-from tasks.scan.slices import TILT_TOLERANCE_DEGREES, tilt_degrees
+from tasks.scan.slices import tilt_degrees
 
 STEEPEST_DEGREES = 45.0
 """No gantry tilts further; positions that do are wrong."""
@@ -44,9 +44,10 @@ def read_header(source: Source, case: str) -> Header:
     plain = dicom.source_of(stack.frames)
     degrees = _tilt(stack, case)
     if not degrees:
-        return Header(source=plain, geometry=dicom.grid_of(stack))
+        return Header(source=plain, geometry=dicom.grid_of(stack), warnings=stack.warnings)
     warning = f"gantry tilt of {degrees:.1f}° sheared out: the mask lies on the upright grid, not on the scan's slices"
-    return Header(source=replace(plain, format="sheared"), geometry=upright(stack).grid, warnings=(warning,))
+    warnings = (*stack.warnings, warning)
+    return Header(source=replace(plain, format="sheared"), geometry=upright(stack).grid, warnings=warnings)
 
 
 def read_stored(source: Source, case: str) -> tuple[NDArray[np.float32], Geometry]:
@@ -106,4 +107,4 @@ def _tilt(stack: Stack, case: str) -> float:
             needed=f"a gantry tilt of at most {STEEPEST_DEGREES:.0f}°",
             remedy="export the series again: its positions cannot be right",
         )
-    return degrees if degrees > TILT_TOLERANCE_DEGREES else 0.0
+    return degrees

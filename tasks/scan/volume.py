@@ -35,6 +35,13 @@ _READ_STORED: dict[str, Callable[[Source, str], tuple[NDArray[np.float32], Geome
     "itk": itk.read_stored,
 }
 
+CHANNEL_TOLERANCE = 0.01
+"""Channels are on one grid when no corner is further apart than this fraction of a voxel's shortest side.
+
+Two series of one examination repeat their positions to the decimals that each was written with; a hundredth of a voxel
+is below what any interpolation or network can tell, while a shift that somebody made is a good part of a voxel.
+"""
+
 LABEL_TOLERANCE = 1e-4
 """A stored number this close to a whole one is that label: scaling in float32 leaves 0.99999994."""
 
@@ -80,7 +87,7 @@ def read_channels(source: Source, case: str) -> tuple[NDArray[np.float32], Geome
     whole = np.empty((len(source.parts), *canonical_shape(shared.geometry)), np.float32)
     for channel, part in zip(whole, source.parts, strict=True):
         voxels, geometry = read_voxels(part, case)
-        check_same_grid(geometry, shared.geometry, case, "channel")
+        check_same_channel_grid(geometry, shared.geometry, case)
         channel[:] = voxels
     return whole, shared.geometry
 
@@ -187,7 +194,7 @@ def _read_shared_header(source: Source, case: str) -> Header:
                 needed=f"{named}, one for each channel that the data set names",
                 remedy="make the file hold a volume for each channel, or correct dataset.json",
             )
-        check_same_grid(header.geometry, (headers or [header])[0].geometry, case, "channel")
+        check_same_channel_grid(header.geometry, (headers or [header])[0].geometry, case)
         headers.append(header)
     return Header(
         source=join_channels([header.source for header in headers]),
@@ -196,21 +203,25 @@ def _read_shared_header(source: Source, case: str) -> Header:
     )
 
 
-def check_same_grid(reference: Geometry, image: Geometry, case: str, what: str = "reference") -> None:
-    """Nothing, if `reference`, or whatever it is of the image, covers the voxels of `image`. Raises GridMismatch."""
-    first, second = canonical_geometry(reference), canonical_geometry(image)
-    apart_mm = grid_distance_mm(first, second)
-    if apart_mm <= GRID_TOLERANCE_MM:
-        return
+def check_same_grid(reference: Geometry, image: Geometry, case: str) -> None:
+    """Nothing, if `reference` covers the voxels of `image`. Raises GridMismatch."""
+    if found := _difference(reference, image, "reference", GRID_TOLERANCE_MM):
+        remedy = "resample the reference onto the image with nearest-neighbour interpolation"
+        raise GridMismatch(case, found, needed="one grid", remedy=remedy)
+
+
+def check_same_channel_grid(channel: Geometry, image: Geometry, case: str) -> None:
+    """Nothing, if `channel` covers the voxels of `image` to a hundredth of their shortest side. Raises GridMismatch."""
+    tolerance_mm = max(GRID_TOLERANCE_MM, CHANNEL_TOLERANCE * min(image.spacing_mm))
+    if found := _difference(channel, image, "channel", tolerance_mm):
+        raise GridMismatch(case, found, needed="one grid", remedy="resample the other channels onto the first")
+
+
+def _difference(other: Geometry, image: Geometry, what: str, tolerance_mm: float) -> str:
+    """How the grid of `other`, which is called `what`, differs from that of `image`; empty if it does not."""
+    first, second = canonical_geometry(other), canonical_geometry(image)
     if first.shape != second.shape:
-        found = f"image {second.shape} and {what} {first.shape} are on different grids (voxels on RAS+ axes)"
-    else:
-        found = f"image and {what} are on different grids: a corner is {apart_mm:.3g} mm apart"
-    raise GridMismatch(
-        case,
-        found=found,
-        needed="one grid",
-        remedy="resample the other channels onto the first"
-        if what == "channel"
-        else "resample the reference onto the image with nearest-neighbour interpolation",
-    )
+        return f"image {second.shape} and {what} {first.shape} are on different grids (voxels on RAS+ axes)"
+    apart_mm = grid_distance_mm(first, second)
+    far = f"image and {what} are on different grids: a corner is {apart_mm:.3g} mm apart"
+    return far if apart_mm > tolerance_mm else ""

@@ -1,5 +1,11 @@
 """Night after night on one output: the second submits nothing, a killed one is finished to the same bytes."""
 
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -35,8 +41,8 @@ def home(tmp_path):
     return tmp_path
 
 
-def night(home):
-    return segment_cohort(home / "in", home / "model", home / "out", SETTINGS, return_state=True)
+def night(home, **settings):
+    return segment_cohort(home / "in", home / "model", home / "out", replace(SETTINGS, **settings), return_state=True)
 
 
 def tasks_of(state) -> set[str]:
@@ -66,3 +72,47 @@ def test_a_ledger_of_a_newer_version_stops_the_run_before_anything_is_touched(ho
     with pytest.raises(UnreadableLedger, match="written by another version"):
         exit_code(night(home))
     assert {path: path.read_bytes() for path in before} == before
+
+
+def rows(home) -> dict[str, dict]:
+    table = pd.read_csv(home / "out" / "cases.csv", keep_default_na=False)
+    return {row["case"]: row for row in table.to_dict("records")}
+
+
+def remember_that_they_took(home, seconds):
+    """Writes into the ledger how long the cases took, as if they were large."""
+    with closing(sqlite3.connect(home / "out" / "ledger.sqlite")) as ledger, ledger:
+        for name, took in seconds.items():
+            (result,) = ledger.execute("SELECT result FROM cases WHERE name = ?", (name,)).fetchone()
+            known = json.loads(result)
+            known["costs"] = [{"stage": "infer", "seconds": took, "peak_memory_mb": 1.0, "began": 0.0}]
+            ledger.execute("UPDATE cases SET result = ? WHERE name = ?", (json.dumps(known), name))
+
+
+def test_before_a_deadline_the_longest_that_fit_are_done_and_the_next_night_begins_with_the_rest(home):
+    """s2 took thirty years, the others a few seconds. After new weights all are due, and there is a minute or two."""
+    for number in (3, 4):
+        write_nifti(home / "in" / f"s{number}.nii.gz", picture(LABELS, number))
+    night(home)
+    remember_that_they_took(home, {"s1": 2.0, "s2": 1e9, "s3": 4.0, "s4": 3.0})
+    train_nothing(home / "model", seed=1)
+    until = (datetime.now().astimezone() + timedelta(minutes=2)).strftime("%H:%M")
+    state = night(home, until=until)
+    assert state.message == "1 of 4 cases need attention (3 segmented, 1 carried_over): s2"
+    assert exit_code(state) == 1
+    assert rows(home)["s2"]["reason"] == "deadline"
+    assert f"would not have been done by {until}" in rows(home)["s2"]["message"]
+    assert order_of(home, "s1", "s3", "s4") == ["s3", "s4", "s1"]
+    assert not (home / "out" / ".work").exists()
+    assert verify_output(home / "out") == []
+    write_nifti(home / "in" / "s5.nii.gz", picture(LABELS, 5))
+    assert night(home).message == "5 of 5 cases segmented, 3 of them unchanged since an earlier night"
+    assert order_of(home, "s2", "s5") == ["s2", "s5"]
+
+
+def order_of(home, *names) -> list[str]:
+    """`names` in the order in which they were begun."""
+    with closing(sqlite3.connect(home / "out" / "ledger.sqlite")) as ledger:
+        results = {name: json.loads(result) for name, result in ledger.execute("SELECT name, result FROM cases")}
+    began = {name: cost["began"] for name in names for cost in results[name]["costs"] if cost["stage"] == "preprocess"}
+    return sorted(names, key=lambda name: began[name])

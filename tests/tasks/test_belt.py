@@ -60,7 +60,7 @@ def test_a_stage_that_waits_is_told_when_the_run_ends():
             list(arriving(waiting[0]))
 
     def interrupted():
-        with belts() as (first, _, _):
+        with belts(2) as (first, _):
             waiting.append(first)
             thread.start()
             raise KeyboardInterrupt

@@ -164,6 +164,17 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path, second, grid, f
         ingest_case(manifest(tmp_path, "case,image,image_2", "C07,t1.nii.gz,t2.nii.gz"))
 
 
+def test_channels_may_lie_a_hundredth_of_a_voxel_apart(tmp_path: Path):
+    write_nifti(tmp_path / "t1.nii.gz", FIRST, affine((2, 1, 3)))
+    for apart_mm, name in ((0.009, "near"), (0.011, "far")):
+        write_nifti(tmp_path / f"{name}.nii.gz", SECOND, affine((2, 1, 3), origin_mm=(0, 0, apart_mm)))
+    near = manifest(tmp_path, "case,image,image_2", "C07,t1.nii.gz,near.nii.gz")
+    np.testing.assert_array_equal(voxels_of(near), [FIRST, SECOND])
+    assert ingest_case(near).geometry.affine[2][3] == 0
+    with pytest.raises(GridMismatch, match="image and channel are on different grids: a corner is 0.011 mm apart"):
+        ingest_case(manifest(tmp_path, "case,image,image_2", "C07,t1.nii.gz,far.nii.gz"))
+
+
 @pytest.mark.parametrize(
     ("second", "error"), [(np.full(SHAPE, 7, np.int16), EmptyImage), (None, UnreadableImage)], ids=["empty", "missing"]
 )

@@ -45,7 +45,25 @@ def test_a_folder_of_two_series_in_a_manifest_is_refused(tmp_path: Path):
     write_dicom_series(tmp_path / "series" / "a", VOXELS, affine((1, 2, 3), "LPS", SHAPE), "one")
     write_dicom_series(tmp_path / "series" / "b", VOXELS, affine((1, 2, 3), "LPS", SHAPE), "two")
     (case,) = manifest(tmp_path, "case,image", "C07,series")
-    with pytest.raises(UnsupportedImage, match="case 'C07': 2 series instead of one"):
+    with pytest.raises(UnsupportedImage, match="case 'C07': a folder of 2 scans"):
+        ingest_case(case)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.hdr"])
+def test_a_folder_in_a_manifest_is_the_one_file_in_it(tmp_path: Path, name: str):
+    (tmp_path / "folder").mkdir()
+    kind = nibabel.Nifti1Pair if name == "a.hdr" else nibabel.Nifti1Image
+    nibabel.save(kind(VOXELS, np.eye(4)), tmp_path / "folder" / name)
+    (tmp_path / "folder" / "notes.txt").write_text("scanned on a Monday")
+    (case,) = manifest(tmp_path, "case,image", "C07,folder")
+    assert ingest_case(case).geometry.shape == SHAPE
+
+
+def test_a_folder_of_two_files_in_a_manifest_is_refused(tmp_path: Path):
+    for name in ("a.nii", "b.nii.gz"):
+        write_nifti(tmp_path / "folder" / name, VOXELS)
+    (case,) = manifest(tmp_path, "case,image", "C07,folder")
+    with pytest.raises(UnsupportedImage, match="case 'C07': a folder of 2 scans"):
         ingest_case(case)
 
 

@@ -4,7 +4,7 @@ import pydicom
 import pytest
 
 from tasks.ingest import discover, ingest_case
-from tasks.scan.errors import TimeSeries
+from tasks.scan.errors import UnsupportedImage
 from tasks.scan.volume import read_labels
 from tests.enhanced import write_enhanced, write_segmentation
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
@@ -95,7 +95,7 @@ def test_a_manifest_that_names_a_folder_of_several_volumes_is_told_so(tmp_path: 
     write_enhanced(tmp_path / "a/x.dcm", [picture(LABELS)] * 2, affine((1, 2, 3), "LPS", SHAPE), kinds)
     (tmp_path / "cohort.csv").write_text("case,image\none,a\n")
     ((found,), _) = discover(tmp_path / "cohort.csv", None)
-    with pytest.raises(TimeSeries, match="a series of 2 volumes"):
+    with pytest.raises(UnsupportedImage, match="a folder of 2 scans"):
         ingest_case(found)
 
 

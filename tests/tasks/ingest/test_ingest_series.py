@@ -140,6 +140,14 @@ def test_slices_that_all_lie_across_each_other_are_one_case_refused_by_name(tmp_
         ingest_case(case)
 
 
+def test_slices_that_are_nearly_parallel_are_one_case_refused_by_name(tmp_path: Path):
+    for number, file in enumerate(write_series(tmp_path / "a")):
+        edit_dicom(file, ImageOrientationPatient=["1", "0", "0", "0", "1", f"{(number // 2) / 200}"])
+    ((case,), _) = discover(tmp_path, None)
+    with pytest.raises(MixedOrientations, match="the slices are not parallel"):
+        ingest_case(case)
+
+
 def test_spectra_with_rows_and_columns_are_no_images(tmp_path: Path):
     write_series(tmp_path / "a", SOPClassUID="1.2.840.10008.5.1.4.1.1.4.2")
     cases, set_aside = discover(tmp_path, None)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tasks.compare.differences import CASE_COLUMNS, LABEL_COLUMNS
+from tasks.report.delta import DELTA_COLUMNS
 from tasks.report.groups import GROUPS_COLUMNS
 from tasks.report.summary import METRICS, SCORE_STATUSES, STATISTICS, SUMMARY_COLUMNS
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, write_tables
@@ -14,6 +15,8 @@ from tasks.report.trends import TRENDS_COLUMNS
 from tasks.scan.records import Outcome, Problem
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
+RULES = ("gone", "carried_over", "failed_again", "failed", "new", "fixed", "worse", "unchanged", "changed")
+"""What a case is since the night before, in the order in which it is asked."""
 DICTIONARY = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
@@ -131,7 +134,13 @@ def documented(heading):
 
 @pytest.mark.parametrize(
     ("heading", "columns"),
-    [("metrics.csv", METRICS_COLUMNS), ("cases.csv", CASES_COLUMNS), ("trends.csv", TRENDS_COLUMNS)],
+    [
+        ("metrics.csv", METRICS_COLUMNS),
+        ("cases.csv", CASES_COLUMNS),
+        ("trends.csv", TRENDS_COLUMNS),
+        ("delta.csv", DELTA_COLUMNS),
+        ("Changes since the night before", RULES),
+    ],
 )
 def test_the_data_dictionary_lists_the_columns_in_their_order(heading, columns):
     assert documented(heading) == list(columns)

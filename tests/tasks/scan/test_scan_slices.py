@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.scan.errors import DuplicateSlice, GantryTilt, MissingSlice, TimeSeries, UnevenSlices, UnusableGeometry
-from tasks.scan.slices import check_gaps, check_upright
+from tasks.scan.slices import check_gaps, check_upright, uneven_steps
 
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -17,6 +17,26 @@ def test_the_spacing_is_the_distance_of_positions():
 
 def test_positions_rounded_to_hundredths_are_even():
     assert check_gaps(stack(0, 0.63, 1.25, 1.88, 2.5), UP, "C07") == 0.625
+
+
+def test_positions_rounded_to_tenths_are_even_and_said_to_be_rounded():
+    heights_mm = np.round(np.arange(20) * 0.625, 1)
+    assert check_gaps(stack(*heights_mm), UP, "C07") == pytest.approx(11.9 / 19)
+    assert uneven_steps(heights_mm) == "0.60 to 0.70 mm"
+    assert uneven_steps(np.arange(20) * 0.625) == ""
+
+
+def test_a_slice_more_than_a_tenth_of_a_millimetre_beside_its_place_is_uneven():
+    assert check_gaps(stack(0, 1, 2.09, 3, 4), UP, "C07") == 1.0
+    with pytest.raises(UnevenSlices, match=r"steps from 0\.89 to 1\.11 mm"):
+        check_gaps(stack(0, 1, 2.11, 3, 4), UP, "C07")
+
+
+def test_a_tilt_that_rounding_makes_of_an_oblique_stack_is_none():
+    normal = np.array([0.0, np.sin(0.3), np.cos(0.3)])
+    check_upright(np.round(np.outer([0, 1, 2, 3], normal), 1), normal, "C07")
+    with pytest.raises(GantryTilt, match=r"0\.3° away"):
+        check_upright(np.outer([0, 100], normal + np.array([0.3 / 57.3, 0, 0])), normal, "C07")
 
 
 def test_a_gap_of_two_steps_is_a_missing_slice():

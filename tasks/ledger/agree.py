@@ -1,0 +1,34 @@
+"""Does the ledger still hold what it did, and does it say the same of each mask as the record of the run?"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from tasks.ledger.table import check_ledger, read_entries
+
+
+def ledger_findings(path: Path, masks: Mapping[str, str | None]) -> list[str]:
+    """What is wrong with the ledger at `path`, one line each; `masks` has the checksum of each case's mask, if any.
+
+    Empty when all is well, or there is no ledger. Raises UnreadableLedger when it cannot be read at all.
+    """
+    if not path.exists():
+        return []
+    check_ledger(path)
+    uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as ledger:
+            said = [str(line) for (line,) in ledger.execute("PRAGMA integrity_check")]
+    except sqlite3.DatabaseError as error:
+        said = [str(error)]
+    if said != ["ok"]:
+        return [f"{path.name}: damaged: {said[0]}"]
+    entries = read_entries(path, [name for name, checksum in masks.items() if checksum])
+    return [
+        f"{path.name}: case '{name}': its mask is another than the one that the run wrote"
+        for name, entry in entries.items()
+        if entry.result.scores and entry.result.scores.segmentation.mask_sha256 != masks[name]
+    ]
