@@ -24,7 +24,7 @@ from tasks.scan.records import Geometry, Outcome, Prediction, Segmentation
 from tasks.scan.resample import coarse_axis
 from tasks.scan.restore import restore_labels
 from tasks.scan.volume import write_mask
-from tasks.signs import boundary_entropy, expected_dice, read_signs, sign_flags
+from tasks.signs import boundary_entropy, classes_of, expected_dice, read_signs, sign_flags
 
 Labels = NDArray[np.unsignedinteger[Any]]
 
@@ -41,7 +41,7 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
     volumes_ml = {value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels}
-    classes = logits.argmax(axis=0)
+    classes = classes_of(logits)
     doubts = {
         "boundary_entropy": boundary_entropy(logits, classes),
         "dice_expected": expected_dice(logits, classes),

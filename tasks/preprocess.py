@@ -27,6 +27,8 @@ from tasks.scan.records import Case, Geometry, Outcome, Prepared, Shape, Spacing
 from tasks.scan.resample import coarse_axis, resample_image, resampled_shape
 from tasks.scan.volume import read_channels
 
+SLAB_VOXELS = 2**24
+"""Voxels that are normalised at a time: in float64 the whole of a large scan would be gigabytes."""
 Volume = NDArray[np.float32]
 N = TypeVar("N", bound=np.generic)
 
@@ -138,9 +140,16 @@ def normalise(cropped: Volume, window: Window | None, whole_size: int) -> Volume
         clipped = np.clip(cropped, window.lower, window.upper)
         return ((clipped - window.mean) / max(window.sd, 1e-8)).astype(np.float32)
     tissue = cropped != 0 if cropped.size < 0.75 * whole_size else np.ones(cropped.shape, bool)
-    values = cropped[tissue].astype(np.float64)
-    scaled = (cropped - values.mean()) / max(float(values.std()), 1e-8)
-    return np.where(tissue, scaled, 0).astype(np.float32)
+    thickness = max(1, SLAB_VOXELS // (cropped.shape[1] * cropped.shape[2]))
+    slabs = [slice(first, first + thickness) for first in range(0, len(cropped), thickness)]
+    count = np.count_nonzero(tissue)
+    mean = sum(cropped[slab][tissue[slab]].astype(np.float64).sum() for slab in slabs) / count
+    squares = sum(((cropped[slab][tissue[slab]].astype(np.float64) - mean) ** 2).sum() for slab in slabs)
+    scale = max(float(np.sqrt(squares / count)), 1e-8)
+    normalised = np.empty_like(cropped)
+    for slab in slabs:
+        normalised[slab] = np.where(tissue[slab], (cropped[slab] - mean) / scale, 0)
+    return normalised
 
 
 def normalise_channels(cropped: Volume, plan: Plan, whole_size: int) -> list[Volume]:

@@ -9,6 +9,8 @@ from unet.model import UNetConfig
 
 ONE_PASS_VOXELS = 2**23
 """A constant, not what memory is free: one scan gives one mask on every machine that can hold it."""
+SMALL_VOXELS = 2**19
+"""An image of so many voxels is computed by one core, several at a time. Tiles of larger ones have more, as a rule."""
 SUMS_IN_MEMORY_BYTES = 2**30
 """Sums of logits larger than this are kept in a file: tiles touch a part of it at a time, and the mask is the same."""
 LIVE_MAPS = 5

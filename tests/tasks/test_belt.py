@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -40,16 +41,31 @@ def test_a_full_belt_stops_the_stage_before_it():
     thread.join()
 
 
-def test_a_belt_ends_when_the_stage_before_it_breaks():
-    belt: Belt[int] = Belt()
+def test_a_stage_that_breaks_stops_those_before_and_after_it_and_the_run_is_told_why():
+    """The first stage has more than the belt holds: it would wait for ever for one that takes no more."""
 
-    def broken():
-        yield from numbers(1)
+    def broken(line):
+        yield next(arriving(line))
         raise ZeroDivisionError
 
+    def work(outcomes, belt):
+        with suppress(LineStoppedError, ZeroDivisionError):
+            list(hand_on(outcomes, belt))
+
+    def line():
+        with belts(1) as (first,), belts(1, after=first) as (second,):
+            stages.append(threading.Thread(target=work, args=(numbers(20), first)))
+            stages.append(threading.Thread(target=work, args=(broken(first), second)))
+            for stage in stages:
+                stage.start()
+            list(arriving(second))
+
+    stages: list[threading.Thread] = []
     with pytest.raises(ZeroDivisionError):
-        list(hand_on(broken(), belt))
-    assert [outcome.value for outcome in arriving(belt)] == [0]
+        line()
+    for stage in stages:
+        stage.join(timeout=5)
+    assert [stage.is_alive() for stage in stages] == [False, False]
 
 
 def test_a_stage_that_waits_is_told_when_the_run_ends():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tasks import preprocess
 from tasks.model import KeepLargest, Model, Plan, Window
 from tasks.postprocess import keep_largest, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
@@ -51,6 +52,14 @@ def test_quantitative_intensities_are_clipped_to_the_window_of_the_data_set():
     image = np.array([-2000, 0, 3000], np.float32).reshape(1, 1, 3)
     window = Window(lower=-100, upper=300, mean=100, sd=50)
     assert normalise(image, window, 3).ravel().tolist() == [-4, -2, 4]
+
+
+def test_a_large_volume_is_normalised_slab_by_slab_as_if_it_were_whole(monkeypatch):
+    image = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    whole = normalise(image, None, image.size)
+    monkeypatch.setattr(preprocess, "SLAB_VOXELS", 24)
+    assert normalise(image, None, image.size) == pytest.approx(whole, abs=1e-6)
+    assert float(whole.std()) == pytest.approx(1, abs=1e-6)
 
 
 def test_the_new_size_covers_the_same_extent():
