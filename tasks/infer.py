@@ -30,9 +30,10 @@ from tasks.scan.records import FORBID_UNKNOWN, Outcome, Prediction, Prepared
 from unet import choose_device, choose_precision
 from unet.backends import BackendName, Network, choose_backend, ready
 from unet.devices import DeviceName, Precision
-from unet.inference import Sums, predict_in
+from unet.inference import Seams, Sums, predict_in
 from unet.ladder import climb_down
 from unet.memory import SMALL_VOXELS, Way, choose_way, pass_bytes, smallest_way
+from unet.slices import by_slice
 
 _one_at_a_time = threading.Lock()
 """The network has the machine's cores, or the GPU, to itself: a second shard waits with its own till it ends."""
@@ -94,7 +95,9 @@ class Weights:
         """The networks, ready to run on `machine`. Raises CheckpointMismatch."""
         networks = load_networks(model, self.folder)
         used = networks if self.member is None else [networks[self.member]]
-        return [ready(network, machine.backend, machine.device, machine.precision) for network in used]
+        runs = [ready(network, machine.backend, machine.device, machine.precision) for network in used]
+        axis = model.plan.slice_axis
+        return runs if axis is None else [by_slice(run, axis) for run in runs]
 
 
 def infer_case(
@@ -108,14 +111,15 @@ def infer_case(
     image = torch.from_numpy(np.load(prepared.voxels))
     way = plan_way(prepared.case.name, tuple(image.shape[1:]), model.plan, config, machine)
     mirror_axes = model.plan.augment.mirror_axes if config.mirror else ()
+    seams = Seams(slice_axis=model.plan.slice_axis, nnunet=model.plan.nnunet is not None)
     path = work / f"{prepared.case.name}.logits.npy"
 
     def compute(tile: tuple[int, ...] | None, device: torch.device) -> dict[int, float]:
         shape = (model.plan.network.out_channels, *image.shape[1:])
         if tile is not None and way.on_disk:
             with sums_in_file(path, shape) as sums:
-                return predict_in(tile, networks, image, mirror_axes, sums).agreement
-        answer = predict_in(tile, networks, image.to(device), mirror_axes)
+                return predict_in(tile, networks, image, mirror_axes, sums, seams).agreement
+        answer = predict_in(tile, networks, image.to(device), mirror_axes, seams=seams)
         save_array(path, answer.logits.cpu().numpy())
         return answer.agreement
 
@@ -142,7 +146,7 @@ def with_warning(prepared: Prepared, warning: str) -> Prepared:
 def plan_way(case: str, size: tuple[int, ...], plan: Plan, config: InferenceConfig, machine: Machine) -> Way:
     """The way to run an image of `size` in the memory there is. Raises NotEnoughMemory."""
     free = config.memory_gb * 2**30 or free_bytes(machine.device)
-    way = choose_way(plan.network, size, plan.patch, machine.width, free)
+    way = choose_way(plan.network, size, plan.patch, machine.width, free, fixed=plan.fixed_tile)
     if way is None:
         needed = smallest_way(plan.network, size, plan.patch, machine.width).needed_bytes
         raise NotEnoughMemory(
@@ -212,7 +216,7 @@ def _inferred(
 
 def fits_beside_others(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) -> bool:
     """Whether `prepared` is small, and there is memory for `lanes` like it at once."""
-    voxels = prod(prepared.resampled_shape)
+    voxels = max(prod(prepared.resampled_shape), prod(plan.patch) if plan.fixed_tile else 0)
     needed = lanes * pass_bytes(plan.network, voxels, machine.width)
     return voxels <= SMALL_VOXELS and needed <= free_bytes(machine.device)
 

@@ -36,12 +36,17 @@ class _Axis:
 Box = tuple[slice, ...]
 
 
-def restore_labels(logits: NDArray[np.floating], shape: Shape) -> NDArray[np.uint8 | np.uint16]:
+def restore_labels(
+    logits: NDArray[np.floating], shape: Shape, stepped: int | None = None
+) -> NDArray[np.uint8 | np.uint16]:
     """The class with the largest logit, at `shape`, of `logits` (K, X, Y, Z), which may be a file mapped to memory.
 
-    They are interpolated linearly: x_in = scale · (x_out + ½) − ½. Of equal logits the first class wins.
+    They are interpolated linearly: x_in = scale · (x_out + ½) − ½; along the axis `stepped` the nearest is taken. Of
+    equal logits the first class wins.
     """
     axes = [_axis(n, length) for n, length in zip(logits.shape[1:], shape, strict=True)]
+    if stepped is not None:
+        axes[stepped] = _nearest(axes[stepped])
     boxes = _where_it_can_win(logits, axes)
     kind = np.uint8 if len(logits) <= 256 else np.uint16
     labels = np.zeros(shape, kind)
@@ -95,6 +100,12 @@ def _axis(length: int, wanted: int) -> _Axis:
     places = places.clamp(0, length - 1)
     low = places.floor().long()
     return _Axis(low, (low + 1).clamp(max=length - 1), (places - low).float())
+
+
+def _nearest(axis: _Axis) -> _Axis:
+    """The nearer of each two voxels alone; of two as near, the later."""
+    near = torch.where(axis.share >= 0.5, axis.high, axis.low)
+    return _Axis(near, near, torch.zeros_like(axis.share))
 
 
 def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[Box | None]:

@@ -28,6 +28,32 @@ CONFIGS = {
         upsampling="transposed",
         normalisation="batch",
     ),
+    "nnU-Net": UNetConfig(
+        dimensions=3,
+        out_channels=2,
+        features=(4, 6, 8),
+        poolings=((1, 2, 2), (2, 2, 2)),
+        kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        upsampling="transposed",
+        normalisation="instance",
+        activation="leaky",
+        downsampling="strided",
+        convolutions=(1, 3, 2),
+        decoder_convolutions=(2, 1),
+    ),
+    "nnU-Net, residual encoder": UNetConfig(
+        dimensions=2,
+        in_channels=2,
+        out_channels=3,
+        features=(4, 6, 6),
+        upsampling="transposed",
+        normalisation="batch",
+        activation="leaky",
+        downsampling="strided",
+        encoder="residual",
+        convolutions=(1, 2, 2),
+        decoder_convolutions=(1, 1),
+    ),
 }
 
 
