@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import psutil
+from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Crashed
 
-MESSAGE = "its process ended without a word: it was killed, stopped by `segment-cohort down`, or the machine restarted"
+from flows.alarm import KILLED, tell
 
 
 def mark_crashed_runs() -> list[str]:
@@ -20,7 +21,9 @@ def mark_crashed_runs() -> list[str]:
     with get_client(sync_client=True) as client:
         dead = [run for run in client.read_flow_runs(flow_run_filter=running) if _is_dead(run)]
         for run in dead:
-            client.set_flow_run_state(run.id, Crashed(message=MESSAGE))
+            state: State[None] = Crashed(message=KILLED)
+            client.set_flow_run_state(run.id, state)
+            tell(client.read_flow(run.flow_id).name, run, state)
     return [run.name for run in dead]
 
 

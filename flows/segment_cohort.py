@@ -8,6 +8,7 @@ from typing import Any
 from prefect import State, flow
 from prefect.futures import PrefectFuture
 
+from flows.alarm import tell_end
 from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
@@ -24,7 +25,7 @@ from tasks.report import report
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 
 
-@flow(name="segment-cohort")
+@flow(name="segment-cohort", on_failure=[tell_end], on_crashed=[tell_end])
 @refuses_by_name
 def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings = Settings()) -> State[None]:  # noqa: B008
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""

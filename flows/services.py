@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus, WorkPoolFilter, WorkPoolFilterName
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.automations import register_automations
 from flows.crashed import mark_crashed_runs
 from flows.processes import Background, Command, alone, living, start, stop
 from flows.server import (
@@ -79,6 +80,7 @@ def up(prefect_file: Path = PREFECT_FILE) -> Services:
         _mark_crashed_runs(server.url)
         worker_started = _ensure_worker(project)
         _run_prefect("deploy", "--all", "--prefect-file", str(prefect_file), directory=project)
+        register_automations(prefect_file.parent)
         paused = _paused()
     return Services(
         url=server.url,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import State, flow
 
+from flows.alarm import tell_end
 from flows.night import VALIDATION, begin, begin_training, open_night, open_training, provenance, put_away, seen_by
 from flows.outcomes import refuses_by_name, verdict
 from flows.segment_cohort import segment
@@ -24,7 +25,7 @@ from tasks.train import (
 )
 
 
-@flow(name="train-unet")
+@flow(name="train-unet", on_failure=[tell_end], on_crashed=[tell_end])
 @refuses_by_name
 def train_unet(dataset: Path, output: Path, settings: TrainSettings = TrainSettings()) -> State[None]:  # noqa: B008
     """Train a model on `dataset` and write it to `output`; segment and score the cases that were held out, if any."""

@@ -1,6 +1,7 @@
 """What analysts open in the morning: three tables, a page, and the record of the run."""
 
 from tasks.report.delta import put_aside
+from tasks.report.died import say_died
 from tasks.report.groups import read_groups, write_groups
 from tasks.report.intake import intake_lines, write_intake
 from tasks.report.page import write_page
@@ -20,6 +21,7 @@ __all__ = [
     "read_groups",
     "read_run",
     "report",
+    "say_died",
     "verify_output",
     "write_groups",
     "write_intake",
