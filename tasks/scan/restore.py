@@ -46,7 +46,7 @@ def restore_labels(
     """
     axes = [_axis(n, length) for n, length in zip(logits.shape[1:], shape, strict=True)]
     if stepped is not None:
-        axes[stepped] = _nearest(axes[stepped])
+        axes[stepped] = _nearest(logits.shape[1 + stepped], shape[stepped])
     boxes = _where_it_can_win(logits, axes)
     kind = np.uint8 if len(logits) <= 256 else np.uint16
     labels = np.zeros(shape, kind)
@@ -102,10 +102,11 @@ def _axis(length: int, wanted: int) -> _Axis:
     return _Axis(low, (low + 1).clamp(max=length - 1), (places - low).float())
 
 
-def _nearest(axis: _Axis) -> _Axis:
-    """The nearer of each two voxels alone; of two as near, the later."""
-    near = torch.where(axis.share >= 0.5, axis.high, axis.low)
-    return _Axis(near, near, torch.zeros_like(axis.share))
+def _nearest(length: int, wanted: int) -> _Axis:
+    """The nearer of each two voxels alone; of two as near, the later. In 64 bits, as nnU-Net's scipy tells a tie."""
+    places = length / wanted * (torch.arange(wanted, dtype=torch.float64) + 0.5) - 0.5
+    near = (places + 0.5).floor().clamp(0, length - 1).long()
+    return _Axis(near, near, torch.zeros(wanted))
 
 
 def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[Box | None]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from torch.nn.functional import interpolate
 
 from tasks.scan import restore
@@ -54,3 +55,13 @@ def test_logits_may_stay_in_their_file(tmp_path):
     np.save(tmp_path / "logits.npy", logits)
     mapped = np.load(tmp_path / "logits.npy", mmap_mode="r")
     assert np.array_equal(restore_labels(mapped, (7, 7, 7)), restore_labels(logits.astype(np.float32), (7, 7, 7)))
+
+
+@pytest.mark.parametrize(("length", "wanted"), [(4, 12), (17, 66), (11, 45), (6, 3), (50, 13)])
+def test_along_thick_slices_the_nearest_is_the_one_that_scipy_takes(length, wanted):
+    """nnU-Net's `map_coordinates(order=0)`, also where two slices are as near."""
+    logits = np.zeros((length, length, 1, 1), np.float32)
+    logits[np.arange(length), np.arange(length)] = 1
+    places = length / wanted * (np.arange(wanted) + 0.5) - 0.5
+    expected = map_coordinates(np.arange(length), places[None], order=0, mode="nearest")
+    assert restore_labels(logits, (wanted, 1, 1), 0).ravel().tolist() == expected.tolist()
