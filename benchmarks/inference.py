@@ -58,20 +58,20 @@ def main() -> None:
         if given.peers:
             contestants |= {name: peer(name, given, work) for name in ("nnunet", "monai")}
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
-        peaks = dict.fromkeys(contestants, 0.0)
+        peaks, used = dict.fromkeys(contestants, 0.0), dict.fromkeys(contestants, 0.0)
         for _ in range(given.rounds):
             for name, command in contestants.items():
                 shutil.rmtree(work / name, ignore_errors=True)
-                took, peak = run(command)
+                took, peak, used[name] = run(command)
                 seconds[name].append(took)
                 peaks[name] = max(peaks[name], peak)
         print(f"{len(names)} scans, {'with' if given.mirror else 'without'} mirroring, {os.cpu_count()} cores")
-        print(f"{'':<8}{'seconds':>9}{'to ours':>9}{'peak MB':>9}{'Dice':>8}")
+        print(f"{'':<8}{'seconds':>9}{'to ours':>9}{'CPU s':>8}{'peak MB':>9}{'Dice':>8}")
         for name, took in seconds.items():
             masks = work / name / ("segmentations" if name == "ours" else "")
             dice = mean_dice(names, masks, given.dataset / "labelsTr", sorted(description.labels))
             ratio = median(took) / median(seconds["ours"])
-            print(f"{name:<8}{median(took):>9.1f}{ratio:>9.2f}{peaks[name]:>9.0f}{dice:>8.4f}")
+            print(f"{name:<8}{median(took):>9.1f}{ratio:>9.2f}{used[name]:>8.1f}{peaks[name]:>9.0f}{dice:>8.4f}")
         record = json.loads((work / "ours" / "run.json").read_text())
         print("ours:", record["backend"], record["precision"], record["seconds_by_stage"], record["network_busy"])
 
@@ -138,19 +138,33 @@ def peer(name: str, given: argparse.Namespace, work: Path) -> list[str]:
     return [*command, str(work / name), *(["--mirror"] if given.mirror else [])]
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Seconds of `command`, and the largest megabytes that it and its children had together."""
+def run(command: list[str]) -> tuple[float, float, float]:
+    """Seconds of `command`, the largest megabytes that it and its children had together, and their CPU seconds."""
     start, peak = time.perf_counter(), 0.0
+    used: dict[int, float] = {}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         while process.poll() is None:
             peak = max(peak, proportional_mb(process.pid))
+            used |= cpu_seconds(process.pid)
             time.sleep(0.5)
         seconds = time.perf_counter() - start
         if process.returncode:
             log.seek(0)
             sys.exit(f"{command} ended with {process.returncode}:\n{log.read()[-3000:]}")
-    return seconds, peak
+    return seconds, peak, sum(used.values())
+
+
+def cpu_seconds(pid: int) -> dict[int, float]:
+    """What a process and each below it used so far: beside others on a busy machine, a fairer measure than seconds."""
+    found = {}
+    try:
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            times = process.cpu_times()
+            found[process.pid] = times.user + times.system
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        pass
+    return found
 
 
 def proportional_mb(pid: int) -> float:

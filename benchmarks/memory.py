@@ -11,6 +11,7 @@ from itertools import product
 
 import torch
 
+from tasks.infer import Machine
 from unet import UNet, UNetConfig
 from unet.backends import ready
 from unet.memory import pass_bytes
@@ -28,7 +29,8 @@ def main() -> None:
         config = UNetConfig(
             dimensions=3, out_channels=classes, features=features, upsampling="transposed", normalisation="batch"
         )
-        forecast = pass_bytes(config, side**3, 2 if precision == "bfloat16" else 4) / 2**20
+        machine = Machine(device=torch.device("cpu"), precision=getattr(torch, precision), backend=backend)
+        forecast = pass_bytes(config, side**3, machine.width) / 2**20
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             measured = pool.apply(grown_mb, (config, side, backend, precision))
         error = forecast / measured - 1

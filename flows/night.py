@@ -17,7 +17,7 @@ from flows.journal import JOURNAL, Journal, keep_journal
 from flows.output import check_parts, hold_folder, workspace, writing
 from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
-from tasks.infer import InferenceConfig, Weights
+from tasks.infer import InferenceConfig, Weights, warm_up
 from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes, read_expected
 from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
@@ -68,14 +68,14 @@ def open_night(
     load_networks(description, model)
     settings.inference.resolved()
     settings.evaluation.tolerances_mm(description.labels)
-    if settings.inference.mirror and not description.plan.augment.mirror_axes:
-        raise UnknownSetting(
-            f"mirror: the model in '{model}' was trained without mirroring, and would do worse with it; leave --mirror "
-            "out, or train with plan.augment.mirror_axes"
-        )
+    if settings.inference.mirror:
+        check_mirrored(description, model)
     check_ledger(output / LEDGER)
     recipes = describe_recipes(description, settings.inference, settings.evaluation, settings.export)
     ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
+    weights = Weights(folder=model)
+    if remember:
+        warm_up(weights, description, settings.inference)
     with (
         hold_folder(output),
         workspace(output) as work,
@@ -85,7 +85,7 @@ def open_night(
         yield Night(
             cohort=cohort,
             model=description,
-            weights=Weights(folder=model),
+            weights=weights,
             output=output,
             work=work,
             masks=output / MASKS,
@@ -96,6 +96,15 @@ def open_night(
             deadline=_deadline(settings.until) if remember else None,
             ledger=ledger if remember else None,
             journal=journal,
+        )
+
+
+def check_mirrored(description: Model, folder: Path) -> None:
+    """Raises UnknownSetting when the model in `folder` was trained without mirroring."""
+    if not description.plan.augment.mirror_axes:
+        raise UnknownSetting(
+            f"mirror: the model in '{folder}' was trained without mirroring, and would do worse with it; leave "
+            "--mirror out, or train with plan.augment.mirror_axes"
         )
 
 

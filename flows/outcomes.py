@@ -13,6 +13,7 @@ from typing import Any, ParamSpec
 from prefect import State
 from prefect.states import Completed, Failed, get_state_exception
 
+from tasks.belt import LineStoppedError
 from tasks.report import Report, read_run
 from tasks.scan.errors import SetupError, UnreadableRun, UnwritableOutput
 
@@ -50,10 +51,10 @@ def _refused(error: SetupError) -> State[None]:
 
 @contextmanager
 def _refusals_in_one_line() -> Iterator[None]:
-    """In this block, Prefect logs a task that ended by a SetupError without a traceback: the code is not at fault."""
+    """In this block, Prefect logs a task that ended by a SetupError, or by that of another, without a traceback."""
 
     def plainly(record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], SetupError):
+        if record.exc_info and isinstance(record.exc_info[1], SetupError | LineStoppedError):
             record.exc_info = None
         return True
 

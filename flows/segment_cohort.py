@@ -1,21 +1,24 @@
 """The night: every scan of a cohort, from its file to its row in the table."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from prefect import State, flow
+from prefect.futures import PrefectFuture
 
 from flows.alarm import tell_end
 from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
-from tasks.belt import Line, belts, finished, in_order
+from tasks.belt import Belt, belts, finished, in_order
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.infer import infer
 from tasks.ingest import ingest
-from tasks.ledger import note, recall
+from tasks.ledger import recall, record
 from tasks.postprocess import postprocess
 from tasks.preprocess import preprocess
 from tasks.report import report
@@ -37,35 +40,44 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
 
 
 def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
-    """What became of each of `cases`: a shard at a time, its stages side by side, while there is time."""
-    outcomes: list[Outcome[Scores]] = []
-    for shard in shards(cases, night):
-        with belts(3) as (prepared, predicted, segmented):
-            model, settings = night.model, night.settings
-            line = [
-                preprocess.submit(shard, model, night.work, night.pool, prepared),
-                infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
-                postprocess.submit(predicted, model, night.masks, night.pool, segmented),
-            ]
-            outcomes += in_order(score(segmented, night), shard)
-            finished(line)
+    """What became of each of `cases`: a shard at a time, its stages side by side, while there is time.
+
+    A shard begins when the first stage is through with the one before, so that the network never waits. Before a
+    deadline it begins when the one before is done: only then is it known how long a case takes.
+    """
+    lines = []
+    with belts(1) as (whole,), ExitStack() as of_shards:
+        for shard in shards(cases, night):
+            line = set_off(shard, night, of_shards.enter_context(belts(5, after=whole)))
+            lines.append((shard, line))
+            finished(line[:1] if night.deadline is None else line)
+        outcomes = [outcome for shard, line in lines for outcome in in_order(finished(line), shard)]
     return with_carried_over(cases, outcomes, night.settings.until)
+
+
+def set_off(shard: Sequence[Outcome[Case]], night: Night, between: Sequence[Belt[Any]]) -> list[PrefectFuture[Any]]:
+    """The stages of `shard`, at work."""
+    prepared, predicted, segmented, scored, exported = between
+    model, settings = night.model, night.settings
+    return [
+        preprocess.submit(shard, model, night.work, night.pool, prepared),
+        infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
+        postprocess.submit(predicted, model, night.masks, night.pool, segmented),
+        evaluate.submit(segmented, model.labels, settings.evaluation, night.pool, scored),
+        export.submit(scored, model.labels, settings.export, night.output, night.pool, exported),
+        record.submit(exported, night.ledger, night.pool),
+    ]
 
 
 def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Outcome[Scores]]:
     """What became of each of `cases`, whose masks are those of an earlier night."""
-    shards_of_them = batches(cases, night.settings.shard)
-    return [outcome for shard in shards_of_them for outcome in in_order(score(shard, night), shard)]
-
-
-def score(cases: Line[Segmentation], night: Night) -> list[Outcome[Scores]]:
-    """What became of each of `cases`, scored, exported as asked for, and at once known to the ledger."""
-    with belts(2) as (scored, exported):
-        model, settings = night.model, night.settings
-        line = [
-            evaluate.submit(cases, model.labels, settings.evaluation, night.pool, scored),
-            export.submit(scored, model.labels, settings.export, night.output, night.pool, exported),
-        ]
-        outcomes = note(exported, night.ledger, night.pool)
-        finished(line)
-        return outcomes
+    outcomes: list[Outcome[Scores]] = []
+    for shard in batches(cases, night.settings.shard):
+        with belts(2) as (scored, exported):
+            line = [
+                evaluate.submit(shard, night.model.labels, night.settings.evaluation, night.pool, scored),
+                export.submit(scored, night.model.labels, night.settings.export, night.output, night.pool, exported),
+                record.submit(exported, night.ledger, night.pool),
+            ]
+            outcomes += in_order(finished(line), shard)
+    return outcomes

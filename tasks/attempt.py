@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import time
@@ -12,10 +13,12 @@ from typing import Any, TypeVar
 
 from prefect import get_run_logger
 
-from tasks.scan.errors import CaseError, OutOfMemory
+from tasks.scan.errors import CaseError, OutOfMemory, UnwritableOutput
 from tasks.scan.records import Case, Cost, Located, Outcome, Problem
 
 B = TypeVar("B")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""What the system says when nothing more can be written: no case after this one would fare better."""
 OF_CASE = "of_case"
 """The attribute of a log record that holds, for programs, what the line says of a case."""
 DISK = "see to the disk or share, which may be full or away; the next run tries the case again"
@@ -24,7 +27,8 @@ DISK = "see to the disk or share, which may be full or away; the next run tries 
 def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *arguments: Any) -> Outcome[Any]:
     """The outcome of `case` after `function(case.value, *arguments)`: its result, or the problem, and what it cost.
 
-    An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better.
+    An `OSError` is tried once more: shared storage has hiccups, and a bad scan does not get better. Raises
+    UnwritableOutput when the disk is full: that is no fault of the case, and ends the run.
     """
     began, start = time.time(), time.monotonic()
     try:
@@ -38,10 +42,17 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
     except MemoryError:
         result = failed(case, problem_of(_out_of_memory(case.name, stage), stage))
     except Exception as error:  # noqa: BLE001 - the one place where whatever a case raises becomes its outcome
+        _stop_where_full(error)
         result = failed(case, unforeseen(error, stage, case.name))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cost = Cost(stage=stage, seconds=time.monotonic() - start, peak_memory_mb=peak_mb, began=began)
     return replace(result, costs=(*result.costs, cost))
+
+
+def _stop_where_full(error: Exception) -> None:
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" ('{error.filename}')" if error.filename else ""
+        raise UnwritableOutput(f"{error.strerror}{where}; see to the disk, then start the run again") from error
 
 
 def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:

@@ -21,7 +21,15 @@ POLL_SECONDS = 0.5
 
 
 class LineStoppedError(Exception):
-    """The run ended while a stage was at work: it need not go on."""
+    """The run ended, or another stage broke, while a stage was at work: it need not go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stop:
+    """Whether a line is to stop, and what stopped it: the first error of any of its stages."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+    causes: list[Exception] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,7 +37,8 @@ class Belt(Generic[T]):
     """Outcomes on their way to the next stage; None says that no more will come."""
 
     queue: Queue[Outcome[T] | None] = field(default_factory=lambda: Queue(LONGEST))
-    stopped: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
+    """One for all belts of a line: a stage that broke takes nothing more, and the one before it would wait for ever."""
 
 
 Line = Sequence[Outcome[T]] | Belt[T]
@@ -37,13 +46,18 @@ Line = Sequence[Outcome[T]] | Belt[T]
 
 
 @contextmanager
-def belts(count: int) -> Iterator[Sequence[Belt[Any]]]:
-    """The `count` belts of a line of stages, which all stop when this block is left by an exception."""
-    stopped = threading.Event()
+def belts(count: int, after: Line[Any] = ()) -> Iterator[Sequence[Belt[Any]]]:
+    """`count` belts of a line of stages, those of a longer line where they come `after` another of its belts.
+
+    The line stops when one of its stages breaks, or this block is left by an exception; raises what the stage raised.
+    """
+    stop = after.stop if isinstance(after, Belt) else Stop()
     try:
-        yield [Belt(stopped=stopped) for _ in range(count)]
+        yield [Belt(stop=stop) for _ in range(count)]
+    except LineStoppedError as error:
+        raise (stop.causes or [error])[0] from None
     except BaseException:
-        stopped.set()
+        stop.event.set()
         raise
 
 
@@ -63,7 +77,7 @@ def take(belt: Belt[T], *, wait: bool) -> Outcome[T] | None:
 
     Raises LineStoppedError when the run ended meanwhile.
     """
-    while not belt.stopped.is_set():
+    while not belt.stop.event.is_set():
         try:
             outcome = belt.queue.get(block=wait, timeout=POLL_SECONDS)
         except Empty:
@@ -89,17 +103,30 @@ def arriving(line: Line[T]) -> Iterator[Outcome[T]]:
 
 
 def hand_on(outcomes: Iterable[Outcome[T]], belt: Belt[T] | None) -> Iterator[Outcome[T]]:
-    """`outcomes`, each put on `belt` as it comes, if there is one; at the end, however it came, the belt is ended."""
+    """`outcomes`, each put on `belt` as it comes, if there is one; then the belt is ended, or its line stopped."""
     try:
-        for outcome in outcomes:
-            _put(belt, outcome)
-            yield outcome
+        with breaking(belt):
+            for outcome in outcomes:
+                _put(belt, outcome)
+                yield outcome
     finally:
         _put(belt, None)
 
 
+@contextmanager
+def breaking(line: Line[Any] | None) -> Iterator[None]:
+    """An error in this block stops the line of which `line` is a belt, and is what the run is told."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(line, Belt) and not isinstance(error, LineStoppedError):
+            line.stop.causes.append(error)
+            line.stop.event.set()
+        raise
+
+
 def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
-    while belt is not None and not belt.stopped.is_set():
+    while belt is not None and not belt.stop.event.is_set():
         try:
             belt.queue.put(outcome, timeout=POLL_SECONDS)
         except Full:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -17,7 +20,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import attempt, logged
-from tasks.belt import Belt, Line, arriving, hand_on
+from tasks.belt import Belt, Line, hand_on
+from tasks.lanes import side_by_side
 from tasks.model import Model, Plan, load_networks
 from tasks.progress import progress_bar
 from tasks.scan.errors import NotEnoughMemory, UnknownSetting
@@ -26,12 +30,16 @@ from tasks.scan.records import FORBID_UNKNOWN, Outcome, Prediction, Prepared
 from unet import choose_device, choose_precision
 from unet.backends import BackendName, Network, choose_backend, ready
 from unet.devices import DeviceName, Precision
-from unet.inference import Sums, predict_in
+from unet.inference import Seams, Sums, predict_in
 from unet.ladder import climb_down
-from unet.memory import Way, choose_way, smallest_way
+from unet.memory import SMALL_VOXELS, Way, choose_way, pass_bytes, smallest_way
+from unet.slices import by_slice
 
 _one_at_a_time = threading.Lock()
 """The network has the machine's cores, or the GPU, to itself: a second shard waits with its own till it ends."""
+_kept: dict[Any, list[Network]] = {}
+_keeping = threading.Lock()
+_beside = ThreadPoolExecutor(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,11 @@ class Machine:
     precision: torch.dtype
     backend: Literal["torch", "openvino"]
 
+    @property
+    def width(self) -> int:
+        """Bytes of a number of the largest maps: torch computes the last block in float32, whatever the precision."""
+        return 2 if self.backend == "openvino" and self.precision == torch.bfloat16 else 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
@@ -82,7 +95,9 @@ class Weights:
         """The networks, ready to run on `machine`. Raises CheckpointMismatch."""
         networks = load_networks(model, self.folder)
         used = networks if self.member is None else [networks[self.member]]
-        return [ready(network, machine.backend, machine.device, machine.precision) for network in used]
+        runs = [ready(network, machine.backend, machine.device, machine.precision) for network in used]
+        axis = model.plan.slice_axis
+        return runs if axis is None else [by_slice(run, axis) for run in runs]
 
 
 def infer_case(
@@ -96,14 +111,15 @@ def infer_case(
     image = torch.from_numpy(np.load(prepared.voxels))
     way = plan_way(prepared.case.name, tuple(image.shape[1:]), model.plan, config, machine)
     mirror_axes = model.plan.augment.mirror_axes if config.mirror else ()
+    seams = Seams(slice_axis=model.plan.slice_axis, nnunet=model.plan.nnunet is not None)
     path = work / f"{prepared.case.name}.logits.npy"
 
     def compute(tile: tuple[int, ...] | None, device: torch.device) -> dict[int, float]:
         shape = (model.plan.network.out_channels, *image.shape[1:])
         if tile is not None and way.on_disk:
             with sums_in_file(path, shape) as sums:
-                return predict_in(tile, networks, image, mirror_axes, sums).agreement
-        answer = predict_in(tile, networks, image.to(device), mirror_axes)
+                return predict_in(tile, networks, image, mirror_axes, sums, seams).agreement
+        answer = predict_in(tile, networks, image.to(device), mirror_axes, seams=seams)
         save_array(path, answer.logits.cpu().numpy())
         return answer.agreement
 
@@ -130,10 +146,9 @@ def with_warning(prepared: Prepared, warning: str) -> Prepared:
 def plan_way(case: str, size: tuple[int, ...], plan: Plan, config: InferenceConfig, machine: Machine) -> Way:
     """The way to run an image of `size` in the memory there is. Raises NotEnoughMemory."""
     free = config.memory_gb * 2**30 or free_bytes(machine.device)
-    width = 2 if machine.precision == torch.bfloat16 else 4
-    way = choose_way(plan.network, size, plan.patch, width, free)
+    way = choose_way(plan.network, size, plan.patch, machine.width, free, fixed=plan.fixed_tile)
     if way is None:
-        needed = smallest_way(plan.network, size, plan.patch, width).needed_bytes
+        needed = smallest_way(plan.network, size, plan.patch, machine.width).needed_bytes
         raise NotEnoughMemory(
             case,
             found=f"{' × '.join(str(side) for side in size)} voxels at the model's spacing, for which "
@@ -156,6 +171,8 @@ def sums_in_file(path: Path, shape: tuple[int, ...]) -> Iterator[Sums]:
     """Zeros of `shape` in the array file `path`, whose parts leave this process's memory when they are let go."""
     temporary = temporary_name(path)
     mapped = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+    with temporary.open("r+b") as whole:  # room on the disk for all of it: a map that finds none kills the process
+        os.posix_fallocate(whole.fileno(), 0, temporary.stat().st_size)
     file = mapped.base
     let_go = (lambda: file.madvise(mmap.MADV_DONTNEED)) if isinstance(file, mmap.mmap) else (lambda: None)
     yield Sums(values=torch.from_numpy(mapped), let_go=let_go)
@@ -179,10 +196,53 @@ def _inferred(
     cases: Line[Prepared], model: Model, weights: Weights, config: InferenceConfig, work: Path
 ) -> Iterator[Outcome[Prediction]]:
     with _one_at_a_time, progress_bar("infer", None) as bar:
-        networks = weights.ready(model, config.resolved())
-        for case in arriving(cases):
+        machine = config.resolved()
+        networks = ready_networks(weights, model, machine)
+        lanes = torch.get_num_threads() if machine.backend == "openvino" else 1
+
+        def one(case: Outcome[Prepared]) -> Outcome[Prediction]:
             if case.value is None:
-                yield replace(case, value=None)  # type: ignore[misc]
-            else:
-                yield attempt("infer", infer_case, case, networks, model, config, work)
-            bar.advance()
+                return replace(case, value=None)  # type: ignore[return-value]
+            return attempt("infer", infer_case, case, networks, model, config, work)
+
+        def is_large(case: Outcome[Prepared]) -> bool:
+            return case.value is not None and not fits_beside_others(case.value, model.plan, machine, lanes)
+
+        with torch_threads(1 if machine.backend == "openvino" else None):
+            for outcome in side_by_side(one, cases, lanes, is_large):
+                yield outcome
+                bar.advance()
+
+
+def fits_beside_others(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) -> bool:
+    """Whether `prepared` is small, and there is memory for `lanes` like it at once."""
+    voxels = max(prod(prepared.resampled_shape), prod(plan.patch) if plan.fixed_tile else 0)
+    needed = lanes * pass_bytes(plan.network, voxels, machine.width)
+    return voxels <= SMALL_VOXELS and needed <= free_bytes(machine.device)
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """In this block torch has so many threads (None: as before); while they wait, they keep cores from OpenVINO's."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def warm_up(weights: Weights, model: Model, config: InferenceConfig) -> None:
+    """Begins to make the networks ready, beside what comes next; what it raises is raised when they are used."""
+    _beside.submit(ready_networks, weights, model, config.resolved())
+
+
+def ready_networks(weights: Weights, model: Model, machine: Machine) -> list[Network]:
+    """What `weights.ready` returns, which is kept for the next who asks for the same. Raises CheckpointMismatch."""
+    key = (weights, model.weights_sha256, machine)
+    with _keeping:
+        if key not in _kept:
+            _kept.clear()
+            _kept[key] = weights.ready(model, machine)
+        return _kept[key]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from multiprocessing import forkserver, set_forkserver_preload
 
-STAGES = ("distributed.nanny", "tasks.ingest", "tasks.preprocess", "tasks.postprocess", "tasks.evaluate", "tasks.work")
 ENVIRONMENT = {
     "PREFECT_PLUGINS_ENABLED": "false",  # they start an event loop, and a worker already runs one
     "OMP_NUM_THREADS": "1",  # one process a core, one thread a process
@@ -24,7 +23,7 @@ def prepare_nursery() -> None:
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     try:
-        set_forkserver_preload(list(STAGES))
+        set_forkserver_preload(["tasks.newborn"])
         forkserver.ensure_running()
     finally:
         for name, value in before.items():

@@ -36,6 +36,8 @@ Step = tuple[int, Outcome[Any], Outcome[Any]]
 CASE_SECONDS = 1800.0
 """How long one stage may take for one case before its worker is restarted without it."""
 CONNECT_SECONDS = 30
+BUSY_SECONDS = 600
+"""How long a pool that is there may be too busy to answer: a machine under load must not cost the night."""
 GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
 CHUNK = 50
@@ -171,7 +173,7 @@ class _Window:
 
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
     """Place in the line, case, and result of each case on `belt`, as they finish."""
-    with Client(pool, timeout=CONNECT_SECONDS) as client, progress_bar(work.stage, total) as bar:
+    with Client(pool, timeout=BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
         window = _Window(client=client, work=work, belt=belt, slots=_slots_of(client, pool))
         try:
             for step in _run_window(window):

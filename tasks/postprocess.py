@@ -15,14 +15,16 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
 from tasks.belt import Belt, Line, hand_on
-from tasks.model import KeepLargest, Model
+from tasks.model import KeepLargest, Model, Plan
 from tasks.pool import stream_cases
-from tasks.preprocess import uncrop, unpad
+from tasks.preprocess import from_network_axes, uncrop, unpad
 from tasks.scan.files import hash_files
-from tasks.scan.records import Outcome, Prediction, Segmentation
+from tasks.scan.geometry import canonical_spacing_mm
+from tasks.scan.records import Geometry, Outcome, Prediction, Segmentation
+from tasks.scan.resample import coarse_axis
 from tasks.scan.restore import restore_labels
 from tasks.scan.volume import write_mask
-from tasks.signs import boundary_entropy, expected_dice, read_signs, sign_flags
+from tasks.signs import boundary_entropy, classes_of, expected_dice, read_signs, sign_flags
 
 Labels = NDArray[np.unsignedinteger[Any]]
 
@@ -31,14 +33,15 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     """The label map of `prediction` on the scan's own grid, written to `masks` and verified by reading it back."""
     prepared = prediction.prepared
     case = prepared.case
-    logits = unpad(np.load(prediction.logits, mmap_mode="c"), prepared.resampled_shape)
-    labels = restore_labels(logits, prepared.crop_shape)
+    logits = unpad(np.load(prediction.logits, mmap_mode="c"), prepared.resampled_shape, prepared.pad_start)
+    labels = restore_labels(logits, prepared.crop_shape, stepped_axis(case.geometry, model.plan))
     values = keep_largest(model_values(labels, model), model.keep_largest)
-    whole = uncrop(values, prepared.crop_start, prepared.canonical_shape)
+    uncropped = uncrop(values, prepared.crop_start, prepared.canonical_shape)
+    whole = from_network_axes(uncropped, case.geometry, model.plan)
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
     volumes_ml = {value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels}
-    classes = logits.argmax(axis=0)
+    classes = classes_of(logits)
     doubts = {
         "boundary_entropy": boundary_entropy(logits, classes),
         "dice_expected": expected_dice(logits, classes),
@@ -67,6 +70,14 @@ def postprocess(
     """Every case of the shard back on its own grid, in parallel, in the order they were finished and put on `belt`."""
     done = stream_cases(pool, "postprocess", postprocess_case, cases, model, masks)
     return logged("postprocess", hand_on((after for _, after in done), belt))
+
+
+def stepped_axis(geometry: Geometry, plan: Plan) -> int | None:
+    """The network's axis along which nnU-Net does not interpolate logits, as slices are thick; None without."""
+    if plan.nnunet is None:
+        return None
+    spacing_mm = geometry.spacing_mm if plan.nnunet.stored_axes else canonical_spacing_mm(geometry)
+    return coarse_axis(plan.target_mm(spacing_mm), spacing_mm)
 
 
 def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:

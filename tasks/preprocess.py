@@ -11,21 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from scipy.ndimage import binary_fill_holes
 
 from tasks.attempt import logged
 from tasks.belt import Belt, Line, hand_on
 from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percentiles, modality_flags
 from tasks.ingest.size import check_resampled_size
-from tasks.model import Model, Plan, Window
+from tasks.model import Model, Plan, Scheme, Window
 from tasks.pool import stream_cases
 from tasks.scan.content import hash_content
 from tasks.scan.errors import ChannelMismatch
 from tasks.scan.files import hash_files, save_array
-from tasks.scan.geometry import canonical_shape, canonical_spacing_mm
-from tasks.scan.records import Case, Outcome, Prepared, Shape
-from tasks.scan.resample import resample_image, resampled_shape
+from tasks.scan.geometry import canonical_spacing_mm, channels_from_canonical, to_canonical
+from tasks.scan.records import Case, Geometry, Outcome, Prepared, Shape, Spacing
+from tasks.scan.resample import coarse_axis, resample_image, resampled_shape
 from tasks.scan.volume import read_channels
 
+SLAB_VOXELS = 2**24
+"""Voxels that are normalised at a time: in float64 the whole of a large scan would be gigabytes."""
 Volume = NDArray[np.float32]
 N = TypeVar("N", bound=np.generic)
 
@@ -38,29 +41,30 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
     training data's `fingerprint`, if that is given.
     """
     check_channels(case, plan)
-    voxels, geometry = read_channels(case.image, case.name)
-    spacing_mm = canonical_spacing_mm(geometry)
+    read, geometry = read_channels(case.image, case.name)
+    voxels, spacing_mm = on_network_axes(read, geometry, plan)
     start, shape = nonzero_box(voxels)
-    check_resampled_size(shape, spacing_mm, plan.spacing_mm, case.name)
-    new_shape = resampled_shape(shape, spacing_mm, plan.spacing_mm)
+    target_mm = plan.target_mm(spacing_mm)
+    check_resampled_size(shape, spacing_mm, target_mm, case.name)
     flags = grid_flags(shape, spacing_mm, fingerprint or {})
-    padded = []
+    cropped = np.stack([crop(channel, start, shape) for channel in voxels])
     for number, (source, window) in enumerate(zip(case.image.channels, plan.windows, strict=True)):
-        cropped = crop(voxels[number], start, shape)
-        flags += intensity_flags(cropped, fingerprint or {}, number)
+        flags += intensity_flags(cropped[number], fingerprint or {}, number)
         flags += modality_flags(source, case.name, quantitative=window is not None)
-        image = resample_image(normalise(cropped, window, voxels[number].size), spacing_mm, new_shape)
-        padded.append(pad(image, plan.network.divisor))
+    new_shape, thick = resampled_shape(shape, spacing_mm, target_mm), coarse_axis(spacing_mm, target_mm)
+    normalised = normalise_channels(cropped, plan, voxels[0].size)
+    padded, pad_start = pad_for(plan, np.stack([resample_image(image, new_shape, thick) for image in normalised]))
     return Prepared(
         case=replace(case, geometry=geometry, warnings=(*case.warnings, *flags)),
-        voxels=save_array(work / f"{case.name}.image.npy", np.stack(padded)),
-        canonical_shape=canonical_shape(geometry),
+        voxels=save_array(work / f"{case.name}.image.npy", padded),
+        canonical_shape=voxels.shape[1:],
         crop_start=start,
         crop_shape=shape,
         resampled_shape=new_shape,
+        pad_start=pad_start,
         input_sha256=hash_files(case.image.files),
-        content_sha256=hash_content(voxels, geometry, case.image, case.name),
-        intensity=intensity_percentiles(crop(voxels[0], start, shape)),
+        content_sha256=hash_content(read, geometry, case.image, case.name),
+        intensity=intensity_percentiles(cropped[0]),
     )
 
 
@@ -84,6 +88,18 @@ def check_channels(case: Case, plan: Plan) -> None:
             remedy="give the case those channels, in the order of the training data (nnU-Net's layout, or the columns "
             "image_2, image_3 … of a manifest), or name another model",
         )
+
+
+def on_network_axes(voxels: NDArray[N], geometry: Geometry, plan: Plan) -> tuple[NDArray[N], Spacing]:
+    """`voxels` (C, X, Y, Z on RAS+ axes) on the axes that the network sees, and their spacing."""
+    if plan.nnunet and plan.nnunet.stored_axes:
+        return channels_from_canonical(voxels, geometry), geometry.spacing_mm
+    return voxels, canonical_spacing_mm(geometry)
+
+
+def from_network_axes(labels: NDArray[N], geometry: Geometry, plan: Plan) -> NDArray[N]:
+    """`labels` (X, Y, Z) on RAS+ axes again: the inverse of `on_network_axes`."""
+    return to_canonical(labels, geometry) if plan.nnunet and plan.nnunet.stored_axes else labels
 
 
 def nonzero_box(voxels: Volume) -> tuple[Shape, Shape]:
@@ -124,9 +140,50 @@ def normalise(cropped: Volume, window: Window | None, whole_size: int) -> Volume
         clipped = np.clip(cropped, window.lower, window.upper)
         return ((clipped - window.mean) / max(window.sd, 1e-8)).astype(np.float32)
     tissue = cropped != 0 if cropped.size < 0.75 * whole_size else np.ones(cropped.shape, bool)
+    thickness = max(1, SLAB_VOXELS // (cropped.shape[1] * cropped.shape[2]))
+    slabs = [slice(first, first + thickness) for first in range(0, len(cropped), thickness)]
+    count = np.count_nonzero(tissue)
+    mean = sum(cropped[slab][tissue[slab]].astype(np.float64).sum() for slab in slabs) / count
+    squares = sum(((cropped[slab][tissue[slab]].astype(np.float64) - mean) ** 2).sum() for slab in slabs)
+    scale = max(float(np.sqrt(squares / count)), 1e-8)
+    normalised = np.empty_like(cropped)
+    for slab in slabs:
+        normalised[slab] = np.where(tissue[slab], (cropped[slab] - mean) / scale, 0)
+    return normalised
+
+
+def normalise_channels(cropped: Volume, plan: Plan, whole_size: int) -> list[Volume]:
+    """Each channel of `cropped` (C, X, Y, Z) as `plan` normalises it."""
+    if plan.nnunet is None:
+        return [normalise(*one, whole_size) for one in zip(cropped, plan.windows, strict=True)]
+    inside = binary_fill_holes(np.any(cropped != 0, axis=0))
+    return [normalise_by(scheme, one, inside) for one, scheme in zip(cropped, plan.nnunet.schemes, strict=True)]
+
+
+def normalise_by(scheme: Scheme, cropped: Volume, inside: NDArray[np.bool_]) -> Volume:
+    """`cropped` (X, Y, Z) as nnU-Net's `scheme` says; `inside` is what lies within the outline of what is not 0."""
+    if isinstance(scheme, Window):
+        return normalise(cropped, scheme, cropped.size)
+    if scheme == "none":
+        return cropped
+    if scheme == "unit":
+        shifted: Volume = cropped - cropped.min()
+        shifted /= max(float(shifted.max()), 1e-8)
+        return shifted
+    tissue = inside if scheme == "z_score_inside" else np.ones(cropped.shape, bool)
     values = cropped[tissue].astype(np.float64)
     scaled = (cropped - values.mean()) / max(float(values.std()), 1e-8)
-    return np.where(tissue, scaled, 0).astype(np.float32)
+    return np.where(tissue, scaled, cropped).astype(np.float32)
+
+
+def pad_for(plan: Plan, image: NDArray[N]) -> tuple[NDArray[N], Shape]:
+    """`image` (C, X, Y, Z) as large as `plan` needs it, and how many zeros come before its first voxel on each axis."""
+    if plan.nnunet is None:
+        return np.stack([pad(channel, plan.divisor) for channel in image]), (0, 0, 0)
+    short = [0 if axis == plan.slice_axis else max(0, side - length)
+             for axis, (side, length) in enumerate(zip(plan.patch, image.shape[1:], strict=True))]  # fmt: skip
+    x, y, z = (missing // 2 for missing in short)
+    return np.pad(image, [(0, 0), *((one // 2, one - one // 2) for one in short)]), (x, y, z)
 
 
 def pad(image: NDArray[N], divisor: tuple[int, ...]) -> NDArray[N]:
@@ -134,9 +191,10 @@ def pad(image: NDArray[N], divisor: tuple[int, ...]) -> NDArray[N]:
     return np.pad(image, [(0, -length % factor) for length, factor in zip(image.shape, divisor, strict=True)])
 
 
-def unpad(logits: NDArray[N], shape: Shape) -> NDArray[N]:
-    """The first `shape` voxels of `logits` (K, X, Y, Z): what is left when the padding is taken away."""
-    return logits[(slice(None), *(slice(length) for length in shape))]
+def unpad(logits: NDArray[N], shape: Shape, start: Shape = (0, 0, 0)) -> NDArray[N]:
+    """The `shape` voxels of `logits` (K, X, Y, Z) from `start` on: what is left when the padding is taken away."""
+    parts = zip(start, shape, strict=True)
+    return logits[(slice(None), *(slice(first, first + length) for first, length in parts))]
 
 
 def _channels(count: int) -> str:

@@ -6,7 +6,7 @@ The limits are this project's own, and wide: a flag on every third scan is one t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import cc3d
@@ -24,6 +24,8 @@ DISAGREEMENT = 0.7
 UNSURE = 0.75
 """The network is unsure of a label when it expects a Dice below this of itself."""
 MARGIN = 4
+SLAB_NUMBERS = 2**23
+"""Of the logits, so many are looked at at a time: all of a large scan may be more than memory holds."""
 ROOM = 0.25
 """A volume is unlike the training data when it is this fraction of their range (1st to 99th percentile) beyond it."""
 
@@ -74,10 +76,13 @@ def boundary_entropy(logits: NDArray[np.float32], classes: NDArray[Any]) -> dict
     `classes` (X, Y, Z) is the argmax of `logits`.
     """
     boundary = has_other_neighbour(classes) & (classes > 0)
-    log_p = log_softmax(logits[:, boundary].astype(np.float64), axis=0)
-    entropy = -(np.exp(log_p) * log_p).sum(axis=0) / math.log(len(logits))
-    owner = classes[boundary]
-    sums, counts = (np.bincount(owner, weights, len(logits)) for weights in (entropy, None))
+    sums, counts = np.zeros(len(logits)), np.zeros(len(logits), np.int64)
+    for slab in slabs(logits):
+        log_p = log_softmax(logits[:, slab][:, boundary[slab]].astype(np.float64), axis=0)
+        entropy = -(np.exp(log_p) * log_p).sum(axis=0) / math.log(len(logits))
+        owner = classes[slab][boundary[slab]]
+        sums += np.bincount(owner, entropy, len(logits))
+        counts += np.bincount(owner, minlength=len(logits))
     return {int(value): float(sums[value] / counts[value]) for value in np.flatnonzero(counts)}
 
 
@@ -96,14 +101,33 @@ def expected_dice(logits: NDArray[np.float32], classes: NDArray[Any]) -> dict[in
         for axis in range(3)
         for used in [np.flatnonzero(classes.any(axis=tuple({0, 1, 2} - {axis})))]
     )
-    near, classes = logits[(slice(None), *box)].astype(np.float32), classes[box]
-    total = logsumexp(near, axis=0)
-    expected = {}
-    for value in np.unique(classes[classes > 0]).tolist():
-        p = np.exp(near[value] - total)
-        own = classes == value
-        expected[value] = float(2 * p[own].sum(dtype=np.float64) / (p.sum(dtype=np.float64) + own.sum()))
-    return expected
+    logits, classes = logits[(slice(None), *box)], classes[box]
+    values = np.unique(classes[classes > 0]).tolist()
+    sums = {value: np.zeros(3) for value in values}  # Σ p over its voxels, Σ p over all, and how many are its own
+    for slab in slabs(logits):
+        near = logits[:, slab].astype(np.float32)
+        total = logsumexp(near, axis=0)
+        for value in values:
+            p = np.exp(near[value] - total)
+            own = classes[slab] == value
+            sums[value] += (p[own].sum(dtype=np.float64), p.sum(dtype=np.float64), own.sum())
+    return {value: float(2 * of_own / (of_all + count)) for value, (of_own, of_all, count) in sums.items()}
+
+
+def classes_of(logits: NDArray[np.float32]) -> Labels:
+    """The argmax (X, Y, Z) of `logits` (K, X, Y, Z), which may be a file mapped to memory, as small numbers."""
+    classes = np.empty(logits.shape[1:], np.uint8 if len(logits) <= 256 else np.uint16)
+    for slab in slabs(logits):
+        classes[slab] = logits[:, slab].argmax(axis=0)
+    return classes
+
+
+def slabs(logits: NDArray[np.float32]) -> Iterator[slice]:
+    """Slices of the first spatial axis of `logits` (K, X, Y, Z) that each hold about `SLAB_NUMBERS`."""
+    classes, length, *sides = logits.shape
+    thickness = max(1, SLAB_NUMBERS // (classes * math.prod(sides)))
+    for first in range(0, length, thickness):
+        yield slice(first, min(first + thickness, length))
 
 
 def has_other_neighbour(classes: NDArray[Any]) -> NDArray[np.bool_]:

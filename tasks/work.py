@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import psutil
 from distributed import Future
 from distributed.scheduler import KilledWorker
 
@@ -19,7 +20,7 @@ from tasks.scan.records import Outcome
 FETCH_SECONDS = 60
 """How long to wait for the result of a case that has ended."""
 UP_SECONDS = 1.0
-"""How long a new process waits before its first case; the nanny looks for it every 0.05 s."""
+"""How old a process is before its first case; the nanny looks for it every 0.05 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,8 @@ class Work:
 
 @cache
 def _settle_in() -> None:
-    """Waits, once in the life of a process: one that dies before Dask's nanny saw it up is never started again."""
-    time.sleep(UP_SECONDS)
+    """Waits till the process is old enough: one that dies before Dask's nanny saw it up is never started again."""
+    time.sleep(max(0.0, min(UP_SECONDS, psutil.Process().create_time() + UP_SECONDS - time.time())))
 
 
 def attempt_here(work: Work, case: Outcome[Any]) -> Outcome[Any]:

@@ -5,6 +5,12 @@ import time
 from pathlib import Path
 
 from tasks.scan.errors import MissingSlice
+from tasks.scan.records import Outcome
+
+
+def numbers(count: int) -> list[Outcome[int]]:
+    """Cases that are numbers, from 0."""
+    return [Outcome(name=f"n{number}", value=number) for number in range(count)]
 
 
 def double(number: int) -> int:

@@ -33,6 +33,16 @@ class Answer:
     agreement: dict[int, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """How tiles are joined."""
+
+    slice_axis: int | None = None
+    """Along it the networks see one slice after the other (`unet.slices`), so tiles need not overlap there."""
+    nnunet: bool = False
+    """Whether tiles are weighted as nnU-Net does it: of an even side, the middle is the voxel after it; in float16."""
+
+
 @torch.inference_mode()
 def predict(
     networks: Sequence[Network], image: Tensor, patch: tuple[int, ...], mirror_axes: Sequence[int] = ()
@@ -54,11 +64,12 @@ def predict_in(
     image: Tensor,
     mirror_axes: Sequence[int] = (),
     sums: Sums | None = None,
+    seams: Seams = Seams(),
 ) -> Answer:
     """What `predict` returns, in tiles of `tile` (None: in one pass), summed in `sums` if they are given."""
     voices = _voices(networks, mirror_axes)
     if tile is not None:
-        return _stitched(voices, image, tile, sums)
+        return _stitched(voices, image, tile, sums, seams)
     logits, maps = _heard(voices, image)
     return Answer(logits=logits, agreement=mean_pairwise_dice(count_pairs(maps, len(logits))))
 
@@ -88,13 +99,15 @@ def _voices(networks: Sequence[Network], mirror_axes: Sequence[int]) -> list[_Vo
     return [_Voice(networks[0], (axes,)) for axes in flips]
 
 
-def _stitched(voices: Sequence[_Voice], image: Tensor, tile: tuple[int, ...], sums: Sums | None) -> Answer:
+def _stitched(
+    voices: Sequence[_Voice], image: Tensor, tile: tuple[int, ...], sums: Sums | None, seams: Seams
+) -> Answer:
     """The answer in tiles."""
     size = tuple(image.shape[1:])
-    importance = gaussian_weights(tile).to(image.device)
+    importance = tile_weights(tile, seams).to(image.device)
     weights, counts = torch.zeros(size, device=image.device), torch.zeros(())
     flat: dict[float, tuple[Tensor, Tensor]] = {}
-    for place, core in tiles_with_cores(size, tile):
+    for place, core in tiles_with_cores(size, tile, seams.slice_axis):
         logits, maps = _heard_once(voices, image[(slice(None), *place)], flat)
         if sums is None:
             sums = Sums(values=torch.zeros((len(logits), *size), device=image.device), let_go=lambda: None)
@@ -147,43 +160,68 @@ def _flipped(network: Network, image: Tensor, flip: tuple[int, ...]) -> Tensor:
     return network(image.flip(dims)[None])[0].flip(dims) if dims else network(image[None])[0]
 
 
-def tile_starts(length: int, tile: int) -> list[int]:
-    """Where tiles start on one axis: at most half a tile apart, evenly, the last one ending at the border."""
+def tile_starts(length: int, tile: int, *, overlap: bool = True) -> list[int]:
+    """Where tiles start on one axis: at most half a tile apart (without `overlap`, a whole one), evenly, the last one
+    ending at the border."""
     if length <= tile:
         return [0]
-    count = ceil((length - tile) / (tile / 2)) + 1
+    count = ceil((length - tile) / (tile / 2 if overlap else tile)) + 1
     return [round(index * (length - tile) / (count - 1)) for index in range(count)]
 
 
-def tiles(size: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def tiles(size: tuple[int, ...], tile: tuple[int, ...], slice_axis: int | None = None) -> Iterator[tuple[slice, ...]]:
     """The slices of all tiles that together cover `size`."""
-    starts = [tile_starts(length, side) for length, side in zip(size, tile, strict=True)]
-    for corner in product(*starts):
+    for corner in product(*_starts(size, tile, slice_axis)):
         yield tuple(slice(start, start + side) for start, side in zip(corner, tile, strict=True))
 
 
 def tiles_with_cores(
-    size: tuple[int, ...], tile: tuple[int, ...]
+    size: tuple[int, ...], tile: tuple[int, ...], slice_axis: int | None = None
 ) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """Each tile with its core: the part of it, counted from its own corner, to whose voxels no other centre is nearer.
 
     The cores of all tiles together are the volume, once.
     """
-    for place in tiles(size, tile):
+    along = _starts(size, tile, slice_axis)
+    for place in tiles(size, tile, slice_axis):
         core = []
-        for part, length, side in zip(place, size, tile, strict=True):
-            starts = tile_starts(length, side)
+        for part, length, side, starts in zip(place, size, tile, along, strict=True):
             middles = [(one + other + side) // 2 for one, other in pairwise(starts)]
             first, last = [0, *middles][starts.index(part.start)], [*middles, length][starts.index(part.start)]
             core.append(slice(first - part.start, last - part.start))
         yield place, tuple(core)
 
 
+def _starts(size: tuple[int, ...], tile: tuple[int, ...], slice_axis: int | None) -> list[list[int]]:
+    """Where tiles start on each axis."""
+    lengths = zip(size, tile, strict=True)
+    return [tile_starts(length, side, overlap=axis != slice_axis) for axis, (length, side) in enumerate(lengths)]
+
+
+def tile_weights(tile: tuple[int, ...], seams: Seams) -> Tensor:
+    """Weights of shape `tile`; all slices along the axis of slices weigh the same."""
+    sides = tuple(1 if axis == seams.slice_axis else side for axis, side in enumerate(tile))
+    weights = nnunet_weights(sides) if seams.nnunet else gaussian_weights(sides)
+    return weights.expand(tile)
+
+
 def gaussian_weights(tile: tuple[int, ...]) -> Tensor:
     """Weights of shape `tile`: 1 at the centre, σ an eighth of the side, zeros lifted to the smallest other weight."""
-    weights = torch.ones(())
-    for side in tile:
-        position = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    return _lifted(_gaussian(tile, [(side - 1) / 2 for side in tile]).float())
+
+
+def nnunet_weights(tile: tuple[int, ...]) -> Tensor:
+    """The same as nnU-Net's `compute_gaussian` has them: 10 at voxel side // 2, of 16 bits."""
+    return _lifted((_gaussian(tile, [side // 2 for side in tile]) * 10).half()).float()
+
+
+def _gaussian(tile: tuple[int, ...], middle: Sequence[float]) -> Tensor:
+    weights = torch.ones((), dtype=torch.float64)
+    for side, centre in zip(tile, middle, strict=True):
+        position = torch.arange(side, dtype=torch.float64) - centre
         weights = weights[..., None] * torch.exp(-0.5 * (position / (side / 8)) ** 2)
-    weights = (weights / weights.max()).float()
+    return weights / weights.max()
+
+
+def _lifted(weights: Tensor) -> Tensor:
     return weights.clamp(min=float(weights[weights > 0].min()))

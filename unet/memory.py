@@ -9,6 +9,8 @@ from unet.model import UNetConfig
 
 ONE_PASS_VOXELS = 2**23
 """A constant, not what memory is free: one scan gives one mask on every machine that can hold it."""
+SMALL_VOXELS = 2**19
+"""An image of so many voxels is computed by one core, several at a time. Tiles of larger ones have more, as a rule."""
 SUMS_IN_MEMORY_BYTES = 2**30
 """Sums of logits larger than this are kept in a file: tiles touch a part of it at a time, and the mask is the same."""
 LIVE_MAPS = 5
@@ -32,14 +34,22 @@ class Way:
 
 
 def choose_way(
-    config: UNetConfig, size: tuple[int, ...], patch: tuple[int, ...], width: int, free_bytes: float
+    config: UNetConfig,
+    size: tuple[int, ...],
+    patch: tuple[int, ...],
+    width: int,
+    free_bytes: float,
+    *,
+    fixed: bool = False,
 ) -> Way | None:
     """The first way for an image of `size` that fits into `free_bytes`; None when not even the last does.
 
     In one pass where it has at most 2^23 voxels, else in tiles that are a multiple of the training `patch`; where that
-    does not fit, in tiles of the patch, whose mask may differ in a few voxels. `width` is bytes of a number.
+    does not fit, in tiles of the patch, whose mask may differ in a few voxels. `width` is bytes of a number. `fixed`:
+    in tiles of the patch, and no others.
     """
-    ways = (_way(config, size, tile, width) for tile in (usual_tile(size, patch), _within(patch, size)))
+    tiles = (_within(patch, size),) if fixed else (usual_tile(size, patch), _within(patch, size))
+    ways = (_way(config, size, tile, width) for tile in tiles)
     return next((way for way in ways if way.needed_bytes <= free_bytes), None)
 
 

@@ -5,7 +5,9 @@ taught by R. Souza, "The U-net Model, a fully convolutional neural network model
 convolutions, so that output size = input size; two convolutions a level; skip connections by concatenation.
 
 What we changed: any number of dimensions and levels, kernel and pooling per level and axis (anisotropic voxels), a
-choice of upsampling and normalisation, and inputs of any size, which are padded at the far end and cropped back.
+choice of upsampling and normalisation, and inputs of any size, which are padded at the far end and cropped back. It is
+also the network of nnU-Net (Isensee et al. 2021; arXiv:2404.09556), with strided convolutions instead of pooling, leaky
+ReLU, any number of convolutions a level, and perhaps an encoder of residual blocks (ResNet-D, arXiv:1812.01187).
 
 Shapes below are written for three dimensions. B batch, C input channels, K output maps, F_i feature maps of level i.
 """
@@ -21,11 +23,15 @@ from torch.nn import functional
 
 Upsampling = Literal["transposed", "nearest", "linear"]
 Normalisation = Literal["batch", "instance", "none"]
+Activation = Literal["relu", "leaky"]
+Downsampling = Literal["max", "strided"]
+Encoder = Literal["plain", "residual"]
 PerAxis = tuple[int, ...]
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOLING = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_AVERAGE = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -51,6 +57,16 @@ class UNetConfig:
     """How the decoder doubles the size; transposed convolution also halves the maps."""
     normalisation: Normalisation = "none"
     """What stands between each convolution and its ReLU."""
+    activation: Activation = "relu"
+    """What follows it; leaky: a slope of 0.01 below 0."""
+    downsampling: Downsampling = "max"
+    """How the encoder shrinks: by max pooling, or by the stride of each level's first convolution."""
+    encoder: Encoder = "plain"
+    """Convolutions, or one convolution and then residual blocks, which shrink by their stride."""
+    convolutions: tuple[int, ...] = ()
+    """Convolutions, or residual blocks, at each level of the encoder; empty: 2 everywhere."""
+    decoder_convolutions: tuple[int, ...] = ()
+    """Convolutions at each level of the decoder, finest first; empty: 2 everywhere."""
 
     def __post_init__(self) -> None:
         levels = len(self.features)
@@ -66,6 +82,14 @@ class UNetConfig:
             raise ValueError(f"every pooling and kernel needs {self.dimensions} numbers")
         if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
             raise ValueError("kernel sizes must be odd, so that padding keeps the size")
+        self._check_counts(levels)
+
+    def _check_counts(self, levels: int) -> None:
+        for counts, needed in ((self.convolutions, levels), (self.decoder_convolutions, levels - 1)):
+            if counts and (len(counts) != needed or min(counts) < 1):
+                raise ValueError(f"{levels} levels need {needed} counts of convolutions of at least 1, not {counts}")
+        if self.encoder == "residual" and self.downsampling != "strided":
+            raise ValueError("a residual encoder shrinks by its strides: downsampling must be 'strided'")
 
     def pooling(self, level: int) -> PerAxis:
         """Pooling factor per axis between `level` and the next coarser one."""
@@ -85,21 +109,84 @@ class UNetConfig:
 
 
 class Block(nn.Sequential):
-    """Two padded convolutions, each followed by normalisation and ReLU: (B, in, X, Y, Z) → (B, out, X, Y, Z)."""
+    """`count` padded convolutions, each with normalisation and ReLU: (B, in, X, Y, Z) → (B, out, X, Y, Z) / stride."""
 
-    def __init__(self, config: UNetConfig, in_maps: int, out_maps: int, level: int) -> None:
-        kernel = config.kernel(level)
-        layers: list[nn.Module] = []
-        for maps in (in_maps, out_maps):
-            padding = tuple(size // 2 for size in kernel)
-            convolution = _CONVOLUTION[config.dimensions]
-            layers.append(convolution(maps, out_maps, cast(int, kernel), padding=cast(int, padding)))
-            if config.normalisation == "batch":
-                layers.append(_BATCH_NORM[config.dimensions](out_maps))
-            elif config.normalisation == "instance":
-                layers.append(_INSTANCE_NORM[config.dimensions](out_maps, affine=True))
-            layers.append(nn.ReLU(inplace=True))
+    def __init__(
+        self, config: UNetConfig, maps: tuple[int, int], level: int, count: int = 2, stride: PerAxis = ()
+    ) -> None:
+        (_, out_maps), kernel = maps, config.kernel(level)
+        layers = [*_convolution(config, maps, kernel, stride), _activation(config)]
+        for _ in range(count - 1):
+            layers += [*_convolution(config, (out_maps, out_maps), kernel), _activation(config)]
         super().__init__(*layers)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut: (B, in, X, Y, Z) → (B, out, X, Y, Z) / stride.
+
+    The shortcut averages where the convolutions stride, and has a 1 × 1 convolution where the number of maps changes.
+    """
+
+    def __init__(self, config: UNetConfig, maps: tuple[int, int], level: int, stride: PerAxis = ()) -> None:
+        super().__init__()
+        (in_maps, out_maps), kernel = maps, config.kernel(level)
+        first, second = _convolution(config, maps, kernel, stride), _convolution(config, (out_maps, out_maps), kernel)
+        self.body = nn.Sequential(*first, _activation(config), *second)
+        shortcut: list[nn.Module] = []
+        if any(step > 1 for step in stride):
+            shortcut.append(_AVERAGE[config.dimensions](stride, stride))
+        if in_maps != out_maps:
+            shortcut += _convolution(config, maps, (1,) * config.dimensions, bias=False)
+        self.shortcut = nn.Sequential(*shortcut)
+        self.activation = _activation(config)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps (B, out, X, Y, Z) / stride for maps (B, in, X, Y, Z)."""
+        activated: Tensor = self.activation(self.body(image) + self.shortcut(image))
+        return activated
+
+
+def _convolution(
+    config: UNetConfig, maps: tuple[int, int], kernel: PerAxis, stride: PerAxis = (), *, bias: bool = True
+) -> list[nn.Module]:
+    """A padded convolution, and the normalisation after it if there is one."""
+    padding = tuple(size // 2 for size in kernel)
+    steps = stride or (1,) * config.dimensions
+    convolution = _CONVOLUTION[config.dimensions](
+        *maps, cast(int, kernel), cast(int, steps), padding=cast(int, padding), bias=bias
+    )
+    if config.normalisation == "batch":
+        return [convolution, _BATCH_NORM[config.dimensions](maps[1])]
+    if config.normalisation == "instance":
+        return [convolution, _INSTANCE_NORM[config.dimensions](maps[1], affine=True)]
+    return [convolution]
+
+
+def _activation(config: UNetConfig) -> nn.Module:
+    return nn.ReLU(inplace=True) if config.activation == "relu" else nn.LeakyReLU(0.01, inplace=True)
+
+
+def _encoder_level(config: UNetConfig, level: int) -> nn.Sequential:
+    """The layers of `level` on the way down, which shrink what comes in where no pooling stands before them."""
+    out_maps = config.features[level]
+    in_maps = config.features[level - 1] if level else config.in_channels
+    stride = config.pooling(level - 1) if level and config.downsampling == "strided" else ()
+    count = config.convolutions[level] if config.convolutions else 2
+    if config.encoder == "plain":
+        return Block(config, (in_maps, out_maps), level, count, stride)
+    layers: list[nn.Module] = []
+    if level == 0:
+        layers, in_maps = [*Block(config, (in_maps, out_maps), level, 1)], out_maps
+    layers.append(Residual(config, (in_maps, out_maps), level, stride))
+    layers += [Residual(config, (out_maps, out_maps), level) for _ in range(count - 1)]
+    return nn.Sequential(*layers)
+
+
+def _pooling(config: UNetConfig, level: int) -> nn.Module:
+    """The layer that takes `level` to the size of level + 1, unless the convolutions there do it."""
+    if config.downsampling == "strided":
+        return nn.Identity()
+    return _POOLING[config.dimensions](config.pooling(level))
 
 
 def _upsampling(config: UNetConfig, level: int) -> tuple[nn.Module, int]:
@@ -121,14 +208,14 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         maps, levels = config.features, range(len(config.features))
-        inputs = (config.in_channels, *maps[:-1])
-        self.encoder = nn.ModuleList(Block(config, inputs[level], maps[level], level) for level in levels)
-        self.poolings = nn.ModuleList(_POOLING[config.dimensions](config.pooling(level)) for level in levels[:-1])
+        self.encoder = nn.ModuleList(_encoder_level(config, level) for level in levels)
+        self.poolings = nn.ModuleList(_pooling(config, level) for level in levels[:-1])
         self.upsamplings, self.decoder = nn.ModuleList(), nn.ModuleList()
         for level in reversed(levels[:-1]):
             upsampling, upsampled = _upsampling(config, level)
             self.upsamplings.append(upsampling)
-            self.decoder.append(Block(config, upsampled + maps[level], maps[level], level))
+            count = config.decoder_convolutions[level] if config.decoder_convolutions else 2
+            self.decoder.append(Block(config, (upsampled + maps[level], maps[level]), level, count))
         self.head = _CONVOLUTION[config.dimensions](maps[0], config.out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ What lies beyond the array is background. Source of the surfels and their areas:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations, product
 
 import numpy as np
@@ -92,6 +93,7 @@ def surfels(labels: Compact, count: int, spacing_mm: Spacing) -> Surface:
     return Surface(places=_places(np.concatenate(found)[order], padded.shape), start=start, areas_mm2=areas_mm2)
 
 
+@lru_cache(maxsize=64)
 def surfel_areas_mm2(spacing_mm: Spacing) -> NDArray[np.float64]:
     """The area of a surfel by its neighbour code (256,), for voxels of `spacing_mm`."""
     faces = np.prod(spacing_mm) / np.array(spacing_mm)
@@ -104,6 +106,7 @@ def surfel_areas_mm2(spacing_mm: Spacing) -> NDArray[np.float64]:
                 turned = corners.transpose(axes)[:: ends[0], :: ends[1], :: ends[2]]
                 image = int((turned.ravel() << np.arange(8)).sum())
                 areas[[image, 255 - image]] = area
+    areas.flags.writeable = False  # it is handed out again for the next case of this spacing
     return areas
 
 

@@ -76,7 +76,7 @@ def source_of(file: Path, look: Glance) -> Source:
     voxels = look.voxels
     if suffix(file) == ".hdr":
         voxels = next(
-            (other for other in (file.with_suffix(".img"), file.with_suffix(".IMG")) if is_there(other)), None
+            (other for other in (file.with_suffix(".img"), file.with_suffix(".IMG")) if other.is_file()), None
         )
     return Source(format=look.format, files=(file,) if voxels is None else (file, voxels))
 

@@ -2,7 +2,7 @@
 
 from tasks.ledger.agree import ledger_findings
 from tasks.ledger.keys import STAGES, Recipes, describe_recipes
-from tasks.ledger.note import note
+from tasks.ledger.note import note, record
 from tasks.ledger.recall import Ledger, Tonight, recall
 from tasks.ledger.table import LEDGER, Entry, check_ledger, read_entries, read_expected, read_recipes
 
@@ -21,4 +21,5 @@ __all__ = [
     "read_expected",
     "read_recipes",
     "recall",
+    "record",
 ]

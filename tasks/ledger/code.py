@@ -7,10 +7,11 @@ comments, docstrings and layout do not count. Packages of others count by their 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, distributions, packages_distributions, version
 from pathlib import Path
 
 TRIES = 20
@@ -42,9 +43,18 @@ ORCHESTRATORS = frozenset({"prefect", "dask", "distributed", "pydantic", "rich",
 def code_of(module: str) -> dict[str, str]:
     """What the result of a stage that `module` defines depends on: our modules with their checksums, and packages."""
     ours, others = _reached(module)
-    distributions = _distributions()
-    packages = {name for package in others for name in distributions.get(package, ())}
+    packages = {name for package in others for name in _distributions_of(package)}
     return {name: _checksum(name) for name in sorted(ours)} | {name: version(name) for name in sorted(packages)}
+
+
+@cache
+def _distributions_of(package: str) -> list[str]:
+    """What is installed that has `package`: most are called as it is, some say it, and else all files are looked at."""
+    try:
+        return [distribution(package).metadata["Name"]]
+    except PackageNotFoundError:
+        say = [one for one in distributions() if package in (one.read_text("top_level.txt") or "").split()]
+        return [one.metadata["Name"] for one in say] or list(_distributions().get(package, ()))
 
 
 @cache
@@ -67,7 +77,7 @@ def _reached(module: str) -> tuple[set[str], set[str]]:
                 waiting.append(imported)
             else:
                 others.add(imported.split(".")[0])
-    return ours, others - ORCHESTRATORS
+    return ours, others - ORCHESTRATORS - sys.stdlib_module_names
 
 
 @cache
@@ -79,9 +89,13 @@ def _imports(module: str) -> frozenset[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {_home(node.module, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and _called(node.func) == "import_module":
             found |= _by_name(node.args[0])
     return frozenset(found)
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _by_name(name: ast.expr) -> set[str]:

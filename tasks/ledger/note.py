@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from tasks.belt import Line, arriving
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.belt import Line, arriving, breaking
 from tasks.ledger.keys import STAGES, chain
 from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
@@ -17,6 +20,13 @@ from tasks.scan.records import Outcome, Scores, Source
 
 PASSING = frozenset({"not_enough_memory"})
 """Reasons that are of the moment, not of the scan: what was free when its turn came."""
+
+
+@task(name="record", cache_policy=NO_CACHE)
+def record(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
+    """What `note` returns, beside the stages that the cases come from."""
+    with breaking(cases):
+        return note(cases, ledger, pool)
 
 
 def note(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.scan.records import Outcome
+from tasks.scan.records import Cost, Outcome
 
 BEFORE_THE_LINE = "ingest"
 
@@ -25,5 +25,18 @@ def line_times(outcomes: Sequence[Outcome[Any]], since: float) -> dict[str, Any]
     seconds = {stage: sum(cost.seconds for cost in costs if cost.stage == stage) for stage in stages}
     wall = max(cost.began + cost.seconds for cost in costs) - min(cost.began for cost in costs)
     rounded = {stage: round(of_stage, 2) for stage, of_stage in seconds.items()}
-    busy = round(seconds.get("infer", 0.0) / wall, 3) if wall else 0.0
-    return {"seconds_by_stage": {**rounded, "all_side_by_side": round(wall, 2)}, "network_busy": busy}
+    busy = seconds_with_one([cost for cost in costs if cost.stage == "infer"])
+    return {
+        "seconds_by_stage": {**rounded, "all_side_by_side": round(wall, 2)},
+        "network_busy": round(busy / wall, 3) if wall else 0.0,
+    }
+
+
+def seconds_with_one(costs: Sequence[Cost]) -> float:
+    """For how many seconds at least one of `costs` was going on; several may at once."""
+    total, until = 0.0, 0.0
+    for cost in sorted(costs, key=lambda cost: cost.began):
+        end = cost.began + cost.seconds
+        total += max(0.0, end - max(cost.began, until))
+        until = max(until, end)
+    return total

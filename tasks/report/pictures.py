@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def _look(plane: NDArray[Any], step_mm: Interval, view: tuple[Interval, Interval
         index = np.floor((low + (np.arange(SIDE)[::-1] + 0.5) * (high - low) / SIDE) / step).astype(int)
         wholes.append(np.where((index >= 0) & (index < length), index, length))
     padded = np.pad(plane, ((0, 1), (0, 1)), constant_values=min(plane.min(), 0))
-    return padded[np.ix_(*wholes)].T
+    return padded.take(wholes[0], axis=0).take(wholes[1], axis=1).T
 
 
 def _greys(plane: NDArray[np.float32]) -> Pixels:
@@ -178,23 +179,26 @@ def _write_on(grey: Pixels, axes: tuple[int, int], side_mm: float) -> Pixels:
     draw = ImageDraw.Draw(image)
     far, middle, white = SIDE - 12, SIDE // 2, GREYS - 1
     across, up = axes
-    font = ImageFont.load_default(size=17)
     for letter, x, y in (
         (HIGH_END[across], 12, middle),
         (LOW_END[across], far, middle),
         (HIGH_END[up], middle, 14),
         (LOW_END[up], middle, SIDE - 14),
     ):
-        draw.text((x, y), letter, fill=white, font=font, anchor="mm", stroke_width=2, stroke_fill=0)
+        draw.text((x, y), letter, fill=white, font=_font(17), anchor="mm", stroke_width=2, stroke_fill=0)
     bar_mm = max(length for length in (1, 2, 5, 10, 20, 50, 100) if length <= max(side_mm / 4, 1))
     end, bottom = SIDE - 14, SIDE - 14
     start = end - round(bar_mm / side_mm * SIDE)
     draw.rectangle((start - 1, bottom - 1, end + 1, bottom + 2), fill=0)
     draw.rectangle((start, bottom, end, bottom + 1), fill=white)
-    small = ImageFont.load_default(size=14)
     place = (end, bottom - 4)
-    draw.text(place, f"{bar_mm} mm", fill=white, font=small, anchor="rb", stroke_width=2, stroke_fill=0)
+    draw.text(place, f"{bar_mm} mm", fill=white, font=_font(14), anchor="rb", stroke_width=2, stroke_fill=0)
     return np.asarray(image)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
 
 
 def _draw_outlines(canvas: Pixels, reference: Labels, prediction: Labels) -> Pixels:

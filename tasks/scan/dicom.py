@@ -206,6 +206,8 @@ def _check_placed(frames: Sequence[Frame], case: str) -> None:
     found = ""
     if not all(frame.position_mm and frame.orientation and frame.spacing_mm for frame in frames):
         found = "a slice lacks its position, orientation or pixel spacing"
+    elif min(min(frame.spacing_mm) for frame in frames) <= 0:
+        found = "a slice has pixels whose sides are not above 0 mm"
     elif not all(
         np.allclose(frame.orientation, first.orientation, rtol=0, atol=ORIENTATION_TOLERANCE) for frame in frames
     ):

@@ -38,6 +38,7 @@ PipelineError
     ├── TrainingDiverged      the loss of a training is no number any more
     ├── ModelNotFound         there is no model where one was named
     ├── CheckpointMismatch    the model's files do not belong together, or are damaged
+    ├── UnsupportedModel      a model of nnU-Net that does what this program cannot do
     ├── UnwritableOutput      the output folder cannot be written, or another run holds it
     ├── UnreadableRun         an output folder holds no finished run
     ├── UnreadableLedger      the ledger in the output folder is damaged, or of another version
@@ -224,6 +225,10 @@ class ModelNotFound(SetupError):
 
 class CheckpointMismatch(SetupError):
     """The model's files do not belong together, or are damaged."""
+
+
+class UnsupportedModel(SetupError):
+    """A model of nnU-Net that does what this program cannot do."""
 
 
 class UnwritableOutput(SetupError):

@@ -47,8 +47,10 @@ def _put_in_place(temporary: Path, path: Path) -> Iterator[None]:
 def save_array(path: Path, array: NDArray[np.generic]) -> Path:
     """`path`, which now holds `array` in numpy's own format, for passing between the stages of one run."""
     temporary = temporary_name(path)
+    whole = np.ascontiguousarray(array)
     with _put_in_place(temporary, path), temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.data)  # numpy's own way does not tell a full disk from any other trouble
     return path
 
 

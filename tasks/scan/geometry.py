@@ -59,6 +59,11 @@ def from_canonical(voxels: NDArray[Scalar], geometry: Geometry) -> NDArray[Scala
     return stored
 
 
+def channels_from_canonical(voxels: NDArray[Scalar], geometry: Geometry) -> NDArray[Scalar]:
+    """A view of `voxels` (C, X, Y, Z on RAS+ axes), each channel in the stored order of `geometry`."""
+    return np.moveaxis(from_canonical(np.moveaxis(voxels, 0, -1), geometry), -1, 0)
+
+
 def canonical_geometry(geometry: Geometry) -> Geometry:
     """The grid of `to_canonical`'s result."""
     orientation = _orientation(geometry)

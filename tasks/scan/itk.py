@@ -15,17 +15,21 @@ from tasks.scan.geometry import affine_from_lps
 from tasks.scan.reading import Header, reading
 from tasks.scan.records import Geometry, Source
 
+MOST_DIMENSIONS = 10
+"""MetaIO has room for so many, and writes beyond it where a header claims more."""
+
+_DIMENSIONS = re.compile(rb"^NDims\s*=\s*(\d+)", re.MULTILINE)
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]*?)\s*$", re.MULTILINE)
 
 
 def data_file(header: Path) -> Path | None:
-    """The file beside `header` that holds its voxels; None where they follow the header, or are in several files.
+    """The file beside `header`, or below, that holds its voxels; None where they follow the header, or are elsewhere.
 
     Raises:
         OSError: the header cannot be read.
     """
     name = _data_name(header)
-    return None if name.upper() == "LOCAL" or _is_several(name) else header.parent / name
+    return None if name.upper() == "LOCAL" or _is_elsewhere(name) else header.parent / name
 
 
 def read_header(source: Source, case: str) -> Header:
@@ -72,12 +76,17 @@ def _open(source: Source, case: str) -> SimpleITK.ImageFileReader:
     file = source.files[0]
     with reading(file, case):
         file.open("rb").close()  # SimpleITK has one error for everything; this tells a missing file from a broken one
+        detached = file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None
+        if detached or _is_elsewhere(_data_name(file)):  # MetaIO corrupts memory over a name that it cannot open
+            raise _unsupported(case, "a header whose voxels are in several files, in another folder, or nowhere")
+        if any(part.exists() and not part.is_file() for part in source.files):  # a pipe would be waited for
+            raise _unsupported(case, "a header whose voxels are in no file, but a folder, pipe or device")
+        dimensions = _DIMENSIONS.search(_head(file))
+        if dimensions and int(dimensions.group(1)) > MOST_DIMENSIONS:
+            raise _unsupported(case, f"an image of {int(dimensions.group(1))} dimensions")
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(file)
         reader.ReadImageInformation()
-        detached = file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None
-        if detached or _is_several(_data_name(file)):  # MetaIO corrupts memory over a name that it cannot open
-            raise _unsupported(case, "a header whose voxels are in several files, or nowhere")
         return reader
 
 
@@ -93,13 +102,19 @@ def _is_nowhere(reader: SimpleITK.ImageFileReader) -> bool:
 
 def _data_name(header: Path) -> str:
     """The file with the voxels, or the pattern of several, as the header says it; LOCAL where it says nothing."""
+    match = _DATA_FILE.search(_head(header))
+    name = match.group(1).partition(b"\0")[0] if match else b"LOCAL"  # where ITK, written in C, ends it too
+    return name.decode(errors="replace")
+
+
+def _head(header: Path) -> bytes:
     with header.open("rb") as stream:
-        match = _DATA_FILE.search(stream.read(1 << 16).split(b"\n\n")[0])
-    return match.group(1).decode(errors="replace") if match else "LOCAL"
+        return stream.read(1 << 16).split(b"\n\n")[0]
 
 
-def _is_several(name: str) -> bool:
-    return name.upper().startswith("LIST") or "%" in name
+def _is_elsewhere(name: str) -> bool:
+    """Whether the voxels are in several files, or in one that a header may not name: it could be any on the machine."""
+    return name.upper().startswith("LIST") or "%" in name or name.startswith("/") or ".." in name.split("/")
 
 
 def _unsupported(case: str, found: str) -> UnsupportedImage:

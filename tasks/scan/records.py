@@ -119,7 +119,8 @@ class Prepared:
     """A case as the network wants it: float32 `.npy` (C, X, Y, Z) on RAS+ axes at the model's spacing, padded.
 
     Lengths are voxels. The steps, first to last: RAS+ axes (`canonical_shape`), crop (`crop_start`, `crop_shape`),
-    resample (`resampled_shape`), pad at the far end (the shape of the file).
+    resample (`resampled_shape`), pad (`pad_start` before, the rest at the far end: the shape of the file). For some
+    models of nnU-Net the axes are those of the file instead.
     """
 
     case: Case
@@ -129,6 +130,7 @@ class Prepared:
     crop_shape: Shape
     resampled_shape: Shape
     input_sha256: str
+    pad_start: Shape = (0, 0, 0)
     content_sha256: str = ""
     """Of voxels and geometry (`tasks/scan/content.py`): what the ledger knows a scan by."""
     intensity: tuple[float, float, float] | None = None

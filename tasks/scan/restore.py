@@ -8,13 +8,13 @@ all classes at full size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from tasks.scan.records import Shape
 
@@ -36,12 +36,17 @@ class _Axis:
 Box = tuple[slice, ...]
 
 
-def restore_labels(logits: NDArray[np.floating], shape: Shape) -> NDArray[np.uint8 | np.uint16]:
+def restore_labels(
+    logits: NDArray[np.floating], shape: Shape, stepped: int | None = None
+) -> NDArray[np.uint8 | np.uint16]:
     """The class with the largest logit, at `shape`, of `logits` (K, X, Y, Z), which may be a file mapped to memory.
 
-    They are interpolated linearly: x_in = scale · (x_out + ½) − ½. Of equal logits the first class wins.
+    They are interpolated linearly: x_in = scale · (x_out + ½) − ½; along the axis `stepped` the nearest is taken. Of
+    equal logits the first class wins.
     """
     axes = [_axis(n, length) for n, length in zip(logits.shape[1:], shape, strict=True)]
+    if stepped is not None:
+        axes[stepped] = _nearest(axes[stepped])
     boxes = _where_it_can_win(logits, axes)
     kind = np.uint8 if len(logits) <= 256 else np.uint16
     labels = np.zeros(shape, kind)
@@ -97,32 +102,52 @@ def _axis(length: int, wanted: int) -> _Axis:
     return _Axis(low, (low + 1).clamp(max=length - 1), (places - low).float())
 
 
+def _nearest(axis: _Axis) -> _Axis:
+    """The nearer of each two voxels alone; of two as near, the later."""
+    near = torch.where(axis.share >= 0.5, axis.high, axis.low)
+    return _Axis(near, near, torch.zeros_like(axis.share))
+
+
 def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[Box | None]:
     """For each class the box of the scan's voxels outside of which another class is above it; None if that is all."""
-    floor = torch.full((), -torch.inf)
-    largest = 0.0
-    for volume in logits:
-        values = _neighbours(volume)
-        floor = torch.maximum(floor, -functional.max_pool3d(-values, 2, 1)[0])
-        largest = max(largest, float(values.abs().max()))
-    floor -= largest * ROUNDING
-    return [_box(functional.max_pool3d(_neighbours(volume), 2, 1)[0] > floor, axes) for volume in logits]
+    sides = logits.shape[1:]
+    used = [[torch.zeros(length, dtype=torch.bool) for length in sides] for _ in logits]
+    thickness = max(1, SLAB_VOXELS // (sides[1] * sides[2]))
+    for first in range(0, sides[0], thickness):
+        planes = min(thickness, sides[0] - first)
+        part = logits[:, first : first + planes + 1]
+        floor, largest = torch.full((), -torch.inf), 0.0
+        for volume in part:
+            lowest = _of_eight(torch.minimum, volume)
+            floor = torch.maximum(floor, lowest)
+            largest = max(largest, -float(lowest.min()), float(volume.max()))
+        floor -= largest * ROUNDING
+        for of_class, volume in zip(used, part, strict=True):
+            cells = (_of_eight(torch.maximum, volume) > floor)[:planes]
+            of_class[0][first : first + planes] = cells.any(2).any(1)
+            across = cells.any(0)
+            of_class[1] |= across.any(1)
+            of_class[2] |= across.any(0)
+    return [_box(of_class, axes) for of_class in used]
 
 
-def _neighbours(volume: NDArray[np.floating]) -> Tensor:
-    """`volume` (1, X + 1, Y + 1, Z + 1), the last voxel of each axis twice: so every voxel has one after it."""
+def _of_eight(pick: Callable[[Tensor, Tensor], Tensor], volume: NDArray[np.floating]) -> Tensor:
+    """What `pick` leaves of each voxel of `volume` (X, Y, Z) and the seven after it; after the last is none."""
     values = torch.from_numpy(np.ascontiguousarray(volume, np.float32))
-    return functional.pad(values[None, None], (0, 1) * 3, mode="replicate")[0]
+    for dim, length in enumerate(values.shape):
+        later = pick(values.narrow(dim, 0, length - 1), values.narrow(dim, 1, length - 1))
+        values = torch.cat((later, values.narrow(dim, length - 1, 1)), dim)
+    return values
 
 
-def _box(cells: Tensor, axes: list[_Axis]) -> Box | None:
-    """The scan's voxels whose lower neighbours are in the box around `cells` (X, Y, Z); None where there are none."""
-    if not bool(cells.any()):
-        return None
+def _box(used: list[Tensor], axes: list[_Axis]) -> Box | None:
+    """The scan's voxels whose lower neighbours lie between the first and the last that are `used` along each axis."""
     box = []
-    for dim, axis in enumerate(axes):
-        used = torch.nonzero(cells.any(dim=[d for d in range(3) if d != dim])).flatten()
-        start = int(torch.searchsorted(axis.low, used[0]))
-        stop = int(torch.searchsorted(axis.low, used[-1], right=True))
+    for cells, axis in zip(used, axes, strict=True):
+        places = torch.nonzero(cells).flatten()
+        if not len(places):
+            return None
+        start = int(torch.searchsorted(axis.low, places[0]))
+        stop = int(torch.searchsorted(axis.low, places[-1], right=True))
         box.append(slice(start, stop))
     return None if any(part.start >= part.stop for part in box) else tuple(box)

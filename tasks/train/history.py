@@ -9,16 +9,19 @@ from importlib.util import find_spec
 from io import BytesIO, StringIO
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from prefect import get_run_logger
 
 from tasks.progress import Bar
 from tasks.scan.files import write_whole
 from unet import SamplingConfig, Step, UNet, Volume
 from unet.sampling import draw_batch, foreground_places
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOG_SECONDS = 30.0
 ROWS = 100
@@ -76,7 +79,7 @@ def read_rows(table: Path) -> list[Row]:
 def draw_curves(folder: Path) -> None:
     """`training.png` in `folder`: loss, and held-out Dice by label, over the minutes; one line a fold."""
     rows = read_rows(folder / TABLE)
-    figure = Figure(figsize=(9, 7), dpi=110, layout="constrained")
+    figure = _new_figure(figsize=(9, 7), dpi=110)
     loss, dice = figure.subplots(2, 1, sharex=True)
     names = [name for name in (rows[0] if rows else {}) if name.startswith("dice_")]
     for fold in dict.fromkeys(row["fold"] for row in rows):
@@ -100,7 +103,7 @@ def draw_samples(volumes: Sequence[Volume], config: SamplingConfig, folder: Path
     places = foreground_places(volumes)
     batches = [draw_batch(volumes, places, config, random) for _ in range(-(-8 // config.batch_size))]
     patches = [pair for images, targets in batches for pair in zip(images, targets, strict=True)]
-    figure = Figure(figsize=(12, 6.4), dpi=90, layout="constrained")
+    figure = _new_figure(figsize=(12, 6.4), dpi=90)
     for axes, (image, target) in zip(figure.subplots(2, 4).flat, patches[:8], strict=True):
         middle = image.shape[-1] // 2
         axes.imshow(image[0, ..., middle].T.numpy(), cmap="gray", origin="lower", interpolation="nearest")
@@ -155,6 +158,12 @@ def _tensorboard(folder: Path, fold: int | None) -> Callable[[Step, Row], None]:
         writer.flush()
 
     return write
+
+
+def _new_figure(figsize: tuple[float, float], dpi: int) -> Figure:
+    """An empty figure; matplotlib takes a third of a second to import, and a night draws none."""
+    figure: Figure = import_module("matplotlib.figure").Figure(figsize=figsize, dpi=dpi, layout="constrained")
+    return figure
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from distributed import Client
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -28,6 +29,7 @@ from tasks.model import Model, Plan, save_model
 from tasks.pool import PoolConfig
 from tasks.report import verify_output
 from tasks.scan.errors import EmptyCohort, ModelNotFound, UnwritableOutput
+from tests.clusters import dask_cluster
 from tests.phantoms import affine, box, edit_dicom, oblique_affine, picture, truncate, write_dicom_series, write_nifti
 from unet import UNet, UNetConfig
 
@@ -194,6 +196,19 @@ def test_the_same_scans_give_the_same_bytes_whatever_the_shards(whole, cohort, m
     night(cohort / "incoming", model, tmp_path, settings)
     for name in ("metrics.csv", "summary.csv", "segmentations/good-1.nii.gz", "segmentations/good-3.nii.gz"):
         assert (first / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_cluster_of_processes_with_folders_of_their_own_gives_the_same_bytes(whole, cohort, model, tmp_path):
+    _, first = whole
+    with dask_cluster(tmp_path / "cluster") as address:
+        settings = Settings(pool=PoolConfig(address=address), references=cohort / "references")
+        night(cohort / "incoming", model, tmp_path / "out", settings)
+        with Client(address) as client:
+            executed = client.run(lambda dask_worker: dask_worker.state.executed_count)
+    assert len(executed) == 2
+    assert min(executed.values()) > 0
+    for name in ("metrics.csv", "summary.csv", *(f"segmentations/good-{number}.nii.gz" for number in (1, 2, 3))):
+        assert (first / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
 def test_a_night_without_trouble_is_completed(model, tmp_path):

@@ -21,7 +21,7 @@ from tasks.infer import InferenceConfig
 from tasks.model import read_model
 from tasks.pool import PoolConfig
 from tasks.scan.errors import CheckpointMismatch, EmptyCohort, MissingLabel, TrainingDiverged, UnknownSetting
-from tests.phantoms import box, picture, write_nifti
+from tests.phantoms import affine, box, picture, write_nifti
 
 SHAPE = (12, 10, 8)
 SETTINGS = {
@@ -89,6 +89,31 @@ def test_training_gives_a_model_and_scores_the_fold_it_never_saw(dataset):
     assert model.keep_largest.evidence["cases"] == 1
     assert not (dataset / "model" / "checkpoints").exists()
     assert {"training.png", "samples.png"} <= {path.name for path in (dataset / "model").iterdir()}
+
+
+def test_a_data_set_with_quirks_is_learnt(tmp_path):
+    """Thick slices, float labels, intensities beyond float16 in one of three families, a label in one case only."""
+    thick = affine((0.4, 0.4, 6.5), "LAS", (20, 20, 6))
+    labels = box((20, 20, 6), (4, 4, 1), (14, 10, 5), 1) + box((20, 20, 6), (4, 10, 1), (14, 16, 5), 2)
+    rare = labels + box((20, 20, 6), (15, 4, 1), (19, 16, 5), 3)
+    rows = ["case,image,reference"]
+    for number, scale in enumerate((1, 40, 14_000, 1, 40, 14_000)):
+        reference = rare if number == 2 else labels
+        scan = scale * picture(reference, seed=number).astype(np.float32)
+        write_nifti(tmp_path / f"i{number}.nii.gz", scan, thick)
+        write_nifti(tmp_path / f"l{number}.nii.gz", reference.astype((np.uint8, np.float32)[number % 2]), thick)
+        rows.append(f"p{number},i{number}.nii.gz,l{number}.nii.gz")
+    (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    (tmp_path / "labels.json").write_text('{"1": "head", "2": "body", "3": "rare"}')
+    (tmp_path / "folds.csv").write_text("case,fold\n" + "\n".join(f"p{n},{int(n > 3)}" for n in range(6)))
+    state = trained(tmp_path, fold=1)
+    assert state.message == "2 of 2 cases segmented"
+    summary = table(tmp_path, "validation/summary.csv").set_index("name")
+    assert summary.loc[["head", "body"], "dice_mean"].astype(float).min() > 0.9
+    assert summary.loc["rare", ["n_cases", "n_both_empty"]].tolist() == [2, 2]
+    plan = read_model(tmp_path / "model").plan
+    assert plan.spacing_mm == pytest.approx((0.4, 0.4, 6.5))
+    assert {kernel[2] for kernel in plan.network.kernels} == {1}
 
 
 def test_every_fold_in_turn_gives_an_ensemble_and_each_case_the_score_of_the_member_that_never_saw_it(dataset):

@@ -2,24 +2,16 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from tasks import belt as belt_module
 from tasks.belt import Belt, LineStoppedError, arriving, belts, finished, hand_on, in_order
-from tasks.pool import PoolConfig, map_cases, open_pool, stream_cases
+from tasks.pool import map_cases, stream_cases
 from tasks.scan.records import Outcome
 from tests import poison
-
-
-def numbers(count: int) -> list[Outcome[int]]:
-    return [Outcome(name=f"n{number}", value=number) for number in range(count)]
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with open_pool(PoolConfig(workers=2)) as address:
-        yield address
+from tests.poison import numbers
 
 
 def test_what_is_put_on_a_belt_arrives_in_order():
@@ -40,16 +32,31 @@ def test_a_full_belt_stops_the_stage_before_it():
     thread.join()
 
 
-def test_a_belt_ends_when_the_stage_before_it_breaks():
-    belt: Belt[int] = Belt()
+def test_a_stage_that_breaks_stops_those_before_and_after_it_and_the_run_is_told_why():
+    """The first stage has more than the belt holds: it would wait for ever for one that takes no more."""
 
-    def broken():
-        yield from numbers(1)
+    def broken(line):
+        yield next(arriving(line))
         raise ZeroDivisionError
 
+    def work(outcomes, belt):
+        with suppress(LineStoppedError, ZeroDivisionError):
+            list(hand_on(outcomes, belt))
+
+    def line():
+        with belts(1) as (first,), belts(1, after=first) as (second,):
+            stages.append(threading.Thread(target=work, args=(numbers(20), first)))
+            stages.append(threading.Thread(target=work, args=(broken(first), second)))
+            for stage in stages:
+                stage.start()
+            list(arriving(second))
+
+    stages: list[threading.Thread] = []
     with pytest.raises(ZeroDivisionError):
-        list(hand_on(broken(), belt))
-    assert [outcome.value for outcome in arriving(belt)] == [0]
+        line()
+    for stage in stages:
+        stage.join(timeout=5)
+    assert [stage.is_alive() for stage in stages] == [False, False]
 
 
 def test_a_stage_that_waits_is_told_when_the_run_ends():

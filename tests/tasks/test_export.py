@@ -12,7 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from tasks.export import colour, export_case
+from tasks.dicom_seg import colour
+from tasks.export import export_case
 from tasks.ingest import discover
 from tasks.ingest.discover import ingest_case
 from tasks.scan.errors import UnsupportedImage

@@ -16,16 +16,7 @@ from tasks.pool import PoolConfig, map_cases, map_small_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome, Source
 from tests import poison
-
-
-def numbers(count: int) -> list[Outcome[int]]:
-    return [Outcome(name=f"n{number}", value=number) for number in range(count)]
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with open_pool(PoolConfig(workers=2)) as address:
-        yield address
+from tests.poison import numbers
 
 
 def test_results_come_back_in_the_order_of_the_cases(pool):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tasks import preprocess
 from tasks.model import KeepLargest, Model, Plan, Window
 from tasks.postprocess import keep_largest, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
@@ -16,6 +17,7 @@ from unet import UNetConfig
 
 NETWORK = UNetConfig(dimensions=3, out_channels=3, features=(1, 1, 1))
 SHAPE = (10, 14, 9)
+EVEN = (1.0, 1.0, 1.0)
 
 
 def test_crop_and_uncrop_are_inverse():
@@ -52,26 +54,34 @@ def test_quantitative_intensities_are_clipped_to_the_window_of_the_data_set():
     assert normalise(image, window, 3).ravel().tolist() == [-4, -2, 4]
 
 
+def test_a_large_volume_is_normalised_slab_by_slab_as_if_it_were_whole(monkeypatch):
+    image = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    whole = normalise(image, None, image.size)
+    monkeypatch.setattr(preprocess, "SLAB_VOXELS", 24)
+    assert normalise(image, None, image.size) == pytest.approx(whole, abs=1e-6)
+    assert float(whole.std()) == pytest.approx(1, abs=1e-6)
+
+
 def test_the_new_size_covers_the_same_extent():
     assert resampled_shape((10, 14, 9), (1.0, 1.0, 4.0), (2.0, 2.0, 2.0)) == (5, 7, 18)
 
 
 def test_one_axis_of_thick_slices_is_coarse():
-    assert coarse_axis((1.0, 1.0, 4.0)) == 2
-    assert coarse_axis((1.0, 1.0, 3.0)) is None
-    assert coarse_axis((1.0, 4.0, 4.0)) is None
+    assert coarse_axis((1.0, 1.0, 4.0), EVEN) == 2
+    assert coarse_axis((1.0, 1.0, 3.0), EVEN) is None
+    assert coarse_axis((1.0, 4.0, 4.0), EVEN) is None
 
 
 def test_a_ramp_stays_a_ramp_when_resampled():
     ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], (20, 6, 5))
-    finer = resample_image(np.ascontiguousarray(ramp), (1.0, 1.0, 1.0), (40, 6, 5))
+    finer = resample_image(np.ascontiguousarray(ramp), (40, 6, 5), None)
     expected = (np.arange(40) + 0.5) / 2 - 0.5
     assert np.allclose(finer[8:-8, 2, 2], expected[8:-8], atol=1e-3)
 
 
 def test_through_thick_slices_nothing_is_interpolated():
     slices = np.broadcast_to(np.array([0, 10, 20], np.float32), (8, 8, 3))
-    finer = resample_image(np.ascontiguousarray(slices), (1.0, 1.0, 4.0), (8, 8, 12))
+    finer = resample_image(np.ascontiguousarray(slices), (8, 8, 12), 2)
     assert finer[4, 4].tolist() == [0] * 4 + [10] * 4 + [20] * 4
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tasks import signs
 from tasks.scan.records import Signs
 from tasks.signs import boundary_entropy, count_at_border, count_pieces, expected_dice, read_signs, sign_flags
 from tests.phantoms import box
@@ -16,8 +17,8 @@ KNOWN = {
 }
 
 
-def flags(*, volume_ml=3.0, fingerprint=KNOWN, value=3, **signs):
-    sign = Signs(**{"components": 1, "border_voxels": 0} | signs)
+def flags(*, volume_ml=3.0, fingerprint=KNOWN, value=3, **own):
+    sign = Signs(**{"components": 1, "border_voxels": 0} | own)
     return sign_flags({value: sign}, {value: volume_ml}, NAMES, fingerprint)
 
 
@@ -68,12 +69,23 @@ def test_the_expected_dice_is_that_of_the_probabilities():
     assert expected_dice(*answer(-99, -99)) == {}
 
 
+def test_what_is_read_slab_by_slab_is_what_the_whole_says(monkeypatch):
+    random = np.random.default_rng(0)
+    volume = random.normal(size=(3, 9, 8, 7)).astype(np.float32)
+    whole = volume.argmax(axis=0)
+    entropy, dice = boundary_entropy(volume, whole), expected_dice(volume, whole)
+    monkeypatch.setattr(signs, "SLAB_NUMBERS", 2 * 3 * 8 * 7)
+    assert np.array_equal(signs.classes_of(volume), whole)
+    assert boundary_entropy(volume, whole) == pytest.approx(entropy, rel=1e-12)
+    assert expected_dice(volume, whole) == pytest.approx(dice, rel=1e-12)
+
+
 def test_every_label_has_its_signs_also_one_that_is_not_there():
-    signs = read_signs(
+    found = read_signs(
         box((5, 5, 5), (1, 1, 1), (2, 2, 2), 3), NAMES, {"boundary_entropy": {3: 0.25}, "agreement": {3: 0.5}}
     )
-    assert signs[3] == Signs(components=1, border_voxels=0, boundary_entropy=0.25, agreement=0.5)
-    assert (signs[7].components, signs[7].border_voxels, math.isnan(signs[7].boundary_entropy)) == (0, 0, True)
+    assert found[3] == Signs(components=1, border_voxels=0, boundary_entropy=0.25, agreement=0.5)
+    assert (found[7].components, found[7].border_voxels, math.isnan(found[7].boundary_entropy)) == (0, 0, True)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def test_little_memory_takes_the_tiles_of_the_training():
     assert way.tile == (40, 40, 40)
 
 
+def test_a_network_that_only_knows_its_patch_is_shown_no_more_of_a_small_scan():
+    way = choose_way(CONFIG, (100, 100, 100), (40, 40, 40), 2, 8 * GIGABYTE, fixed=True)
+    assert way is not None
+    assert way.tile == (40, 40, 40)
+
+
 def test_what_does_not_fit_at_all_has_no_way_but_a_number():
     assert choose_way(CONFIG, (600, 600, 600), (40, 40, 40), 2, GIGABYTE) is None
     assert smallest_way(CONFIG, (600, 600, 600), (40, 40, 40), 2).needed_bytes > GIGABYTE

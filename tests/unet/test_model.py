@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unet import UNet, UNetConfig, convolution_parameters
-from unet.model import Block, _upsampling, pad_to_multiple
+from unet.model import Block, Residual, _upsampling, pad_to_multiple
 
 REFERENCE = UNetConfig()
 SMALL = (2, 4, 8)
@@ -66,6 +66,9 @@ def test_skip_connections_carry_the_image_past_a_dead_bottleneck():
         ({"kernels": ((3, 3),)}, "5 levels need 5 kernels, not 1"),
         ({"features": (2, 4), "poolings": ((2,),)}, "every pooling and kernel needs 2 numbers"),
         ({"features": (2,), "kernels": ((4, 4),)}, "kernel sizes must be odd"),
+        ({"convolutions": (2, 2)}, "5 levels need 5 counts of convolutions of at least 1, not .2, 2."),
+        ({"decoder_convolutions": (1, 1, 1, 0)}, "5 levels need 4 counts of convolutions of at least 1"),
+        ({"encoder": "residual"}, "downsampling must be 'strided'"),
     ],
 )
 def test_a_description_that_cannot_be_built_is_refused(wrong, message):
@@ -75,7 +78,7 @@ def test_a_description_that_cannot_be_built_is_refused(wrong, message):
 
 def test_batch_normalisation_keeps_running_statistics():
     """Twice run ← 0.9·run + 0.1·batch, by hand, from mean 0 and variance 1; then y = (x − mean) / √(var + ε)·γ + β."""
-    block = Block(UNetConfig(dimensions=1, features=(1,), normalisation="batch"), 1, 1, level=0)
+    block = Block(UNetConfig(dimensions=1, features=(1,), normalisation="batch"), (1, 1), level=0)
     with torch.no_grad():
         block[0].weight.copy_(torch.tensor([[[0.0, 1.0, 0.0]]]))
         block[0].bias.zero_()
@@ -90,7 +93,7 @@ def test_batch_normalisation_keeps_running_statistics():
 
 
 def test_instance_normalisation_makes_each_image_its_own_scale():
-    block = Block(UNetConfig(dimensions=2, features=(3,), normalisation="instance"), 1, 3, level=0).eval()
+    block = Block(UNetConfig(dimensions=2, features=(3,), normalisation="instance"), (1, 3), level=0).eval()
     image = torch.rand(1, 1, 12, 12)
     maps, brighter = block[0](image), block[0](image * 40)
     assert not torch.allclose(maps, brighter, atol=1.0)
@@ -106,3 +109,21 @@ def test_instance_normalisation_makes_each_image_its_own_scale():
 def test_upsampling_repeats_or_interpolates(upsampling, row):
     layer, _ = _upsampling(UNetConfig(dimensions=1, features=(1, 1), upsampling=upsampling), 0)
     assert layer(torch.tensor([[[0.0, 4.0]]])).flatten().tolist() == row
+
+
+def test_a_residual_block_adds_what_came_in_shrunk_by_its_mean():
+    """Convolutions of zeros leave the shortcut alone: pairs of 1, 3 and −5, 1 have the means 2 and −2, leaky: −0.02."""
+    config = UNetConfig(dimensions=1, activation="leaky", downsampling="strided", encoder="residual")
+    block = Residual(config, (1, 1), level=0, stride=(2,))
+    for parameter in block.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert block(torch.tensor([[[1.0, 3.0, -5.0, 1.0]]])).flatten().tolist() == pytest.approx([2.0, -0.02])
+
+
+def test_a_strided_network_has_no_pooling_and_gives_any_size_back():
+    config = UNetConfig(
+        dimensions=3, features=SMALL, downsampling="strided", encoder="residual", convolutions=(1, 2, 2)
+    )
+    network = UNet(config)
+    assert [type(layer) for layer in network.poolings] == [torch.nn.Identity] * 2
+    assert network(torch.zeros(1, 1, 9, 14, 7)).shape == (1, 1, 9, 14, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,10 @@ def _rectified(_: nn.ReLU, image: Output) -> Output:
     return ops.relu(image).output(0)
 
 
+def _leaky(layer: nn.LeakyReLU, image: Output) -> Output:
+    return ops.prelu(image, ops.constant(np.array([layer.negative_slope], np.float32))).output(0)
+
+
 def _same(_: nn.Identity, image: Output) -> Output:
     return image
 
@@ -111,6 +116,11 @@ def _same(_: nn.Identity, image: Output) -> Output:
 def _pooling(layer: nn.MaxPool3d, image: Output) -> Output:
     size, none = _sizes(layer.kernel_size, image), [0] * len(_axes(image))
     return ops.max_pool(image, size, [1] * len(size), none, none, size).output(0)
+
+
+def _average(layer: nn.AvgPool3d, image: Output) -> Output:
+    size, none = _sizes(layer.kernel_size, image), [0] * len(_axes(image))
+    return ops.avg_pool(image, size, none, none, size, exclude_pad=True).output(0)
 
 
 def _upsampling(layer: nn.Upsample, image: Output) -> Output:
@@ -130,6 +140,10 @@ def _concatenated(images: list[Output], dim: int) -> Output:
     return ops.concat(images, axis=dim).output(0)
 
 
+def _sum(one: Output, other: Output) -> Output:
+    return ops.add(one, other).output(0)
+
+
 _LAYERS: dict[Any, Callable[..., Output]] = {
     nn.Conv1d: _convolution,
     nn.Conv2d: _convolution,
@@ -141,10 +155,14 @@ _LAYERS: dict[Any, Callable[..., Output]] = {
     nn.InstanceNorm2d: _instance_norm,
     nn.InstanceNorm3d: _instance_norm,
     nn.ReLU: _rectified,
+    nn.LeakyReLU: _leaky,
     nn.Identity: _same,
+    nn.AvgPool1d: _average,
+    nn.AvgPool2d: _average,
+    nn.AvgPool3d: _average,
     nn.MaxPool1d: _pooling,
     nn.MaxPool2d: _pooling,
     nn.MaxPool3d: _pooling,
     nn.Upsample: _upsampling,
 }
-_FUNCTIONS: dict[Any, Callable[..., Output]] = {torch.cat: _concatenated}
+_FUNCTIONS: dict[Any, Callable[..., Output]] = {torch.cat: _concatenated, operator.add: _sum}

@@ -12,13 +12,19 @@ from unet.model import UNet
 
 
 def ready(network: UNet, device: torch.device, precision: torch.dtype) -> Network:
-    """`network` on `device`: channels last, and where `precision` is bfloat16 by autocast, which keeps norms exact."""
+    """`network` on `device`: channels last, and where `precision` is bfloat16 by autocast, which keeps norms exact.
+
+    In bfloat16 the last block and the head are computed in float32: what they round is rounded for good. With them the
+    worst Dice against float32 of 78 labels of 39 hippocampi was 0.9992 instead of 0.9986, for a tenth of the time.
+    """
     layout = channels_last(network.config.dimensions)
     narrow = precision == torch.bfloat16
     copy = folded(network)
     if narrow:
         copy = with_split_image(copy)
         copy.head = _InFloat32(copy.head)  # type: ignore[assignment]
+        for last in range(len(copy.decoder))[-1:]:
+            copy.decoder[last] = _InFloat32(copy.decoder[last])
     copy = copy.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -32,7 +38,7 @@ def ready(network: UNet, device: torch.device, precision: torch.dtype) -> Networ
 
 
 class _InFloat32(nn.Module):
-    """A layer that autocast leaves alone: the logits are not rounded."""
+    """A layer that autocast leaves alone: nothing in it is rounded."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

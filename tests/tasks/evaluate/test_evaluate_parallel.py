@@ -1,8 +1,5 @@
 """Evaluation over Dask: the same bytes as one case after the other, whatever the order and whoever the workers are."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +10,9 @@ from tasks.evaluate import EvaluationConfig, evaluate_case
 from tasks.pool import PoolConfig, map_cases, open_pool
 from tasks.report import write_metrics
 from tasks.scan.records import Case, Geometry, Outcome, Segmentation, Source
+from tests.clusters import dask_cluster
 from tests.phantoms import affine, sphere, write_nifti
 
-ROOT = Path(__file__).parents[3]
 SHAPE = (24, 20, 16)
 LABELS = {1: "inner", 2: "outer"}
 CONFIG = EvaluationConfig()
@@ -72,25 +69,8 @@ def test_a_pool_gives_the_bytes_of_one_case_after_the_other(cases, serial, worke
 
 @pytest.fixture
 def cluster(tmp_path):
-    """The address of a scheduler, started by itself, with two workers that were started by themselves."""
-    file, environment = tmp_path / "scheduler.json", {**os.environ, "PYTHONPATH": str(ROOT)}
-    common = ["--scheduler-file", file, "--host", "127.0.0.1", "--no-dashboard"]
-    commands = [["scheduler", *common, "--port", "0"]] + 2 * [["worker", *common, "--nthreads", "1"]]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "dask", *command], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
-        )
-        for command in commands
-    ]
-    try:
-        with Client(scheduler_file=str(file), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            yield client.scheduler.address
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait(30)
+    with dask_cluster(tmp_path / "cluster") as address:
+        yield address
 
 
 def test_an_external_scheduler_with_two_workers_gives_the_same_bytes(cases, serial, cluster, tmp_path):

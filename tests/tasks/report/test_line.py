@@ -24,3 +24,10 @@ def test_what_an_earlier_run_took_does_not_count():
 
 def test_a_run_without_a_case_has_no_times():
     assert line_times([], since=0) == {}
+
+
+def test_the_network_is_busy_once_however_many_cases_it_has_in_hand():
+    outcomes = [Outcome(name=name, costs=(took("infer", at, 4),)) for name, at in (("a", 100), ("b", 102), ("c", 108))]
+    found = line_times([*outcomes, Outcome(name="d", costs=(took("evaluate", 112, 4),))], since=100)
+    assert found["seconds_by_stage"] == {"infer": 12, "evaluate": 4, "all_side_by_side": 16}
+    assert found["network_busy"] == pytest.approx(10 / 16, abs=0.001)

@@ -139,6 +139,13 @@ def test_a_slice_that_does_not_say_where_it_is_is_refused(tmp_path: Path, tag: s
         read_header(source(files), "C07")
 
 
+@pytest.mark.parametrize("spacing", [["-1", "-1"], ["1", "0"]])
+def test_pixels_without_a_side_are_refused(tmp_path: Path, spacing: list[str]):
+    files = series(tmp_path, PixelSpacing=spacing)
+    with pytest.raises(UnusableGeometry, match="a slice has pixels whose sides are not above 0 mm"):
+        read_header(source(files), "C07")
+
+
 @pytest.mark.parametrize(
     ("tags", "reason", "found"),
     [

@@ -3,13 +3,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from highdicom.legacy import LegacyConvertedEnhancedCTImage
 
 from tasks.ingest import discover, ingest_case
 from tasks.scan.errors import MissingSlice, TimeSeries, UnreadableImage
 from tasks.scan.records import Source
 from tasks.scan.volume import read_header, read_voxels
 from tests.enhanced import write_enhanced
-from tests.phantoms import affine, box, picture
+from tests.phantoms import affine, box, edit_dicom, oblique_affine, picture, write_dicom_series
 
 REAL = Path(__file__).parents[3] / "../shared/data/dicom/enhanced/In"
 needs_real_scans = pytest.mark.skipif(not REAL.is_dir(), reason="real DICOM scans are not part of this repository")
@@ -142,3 +143,17 @@ def test_one_of_them_is_a_volume():
     header = read_header(whole(REAL / "Siemens/XA10/6_1.dcm"), "C07")
     assert header.geometry.shape == (64, 64, 6)
     assert header.geometry.spacing_mm == pytest.approx((3.375, 3.375, 2.4))
+
+
+def test_an_object_that_highdicom_made_of_a_series_is_that_series(tmp_path: Path):
+    files = write_dicom_series(tmp_path / "series", VOXELS, oblique_affine((1, 1.5, 2)))
+    for file in files:
+        edit_dicom(file, **dict.fromkeys(("StudyDate", "StudyTime", "AccessionNumber", "StudyID", "PatientSex"), ""))
+    slices = [pydicom.dcmread(file) for file in files]
+    made = LegacyConvertedEnhancedCTImage(slices, "1.2.3.4", 9, "1.2.3.5", 1)
+    (tmp_path / "object").mkdir()
+    made.save_as(tmp_path / "object" / "a")
+    cases = [ingest_case(found) for found in discover(tmp_path, None)[0]]
+    (first, grid), (second, other_grid) = (read_voxels(case.image, "") for case in cases)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(grid.affine, other_grid.affine)

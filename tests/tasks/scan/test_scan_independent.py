@@ -140,6 +140,14 @@ def test_every_real_nifti_is_what_others_read(reader: Callable[[Path], Volume]):
         assert_same(ours(Source(format="nifti", files=(file,))), reader(file))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_real_series_of_the_pydicom_wheel_is_what_simpleitk_reads():
+    ((found,), _) = discover(WHEEL / "dicomdirtests/98892001/CT5N", None)
+    case = ingest_case(found)
+    assert case.geometry.shape == (16, 16, 5)
+    assert_same(ours(case.image), by_simpleitk(*case.image.files))
+
+
 def grey_files_of_the_wheel() -> list[Path]:
     """Files with pixels in one grey value and without padding, which others do not replace."""
     files = []

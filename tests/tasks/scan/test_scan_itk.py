@@ -101,6 +101,35 @@ def test_what_is_not_one_volume_of_numbers_is_refused(tmp_path: Path, image: Sim
         read_header(Source(format="itk", files=(tmp_path / "a.mha",)), "a")
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../b/b.raw", "below/../../b/b.raw", "below", "pipe"])
+@pytest.mark.parametrize("suffix", [".nhdr", ".mhd", ".nrrd", ".mha"])
+def test_a_header_may_not_name_any_file_of_the_machine(tmp_path: Path, name: str, suffix: str):
+    for folder in ("a/below", "b"):
+        (tmp_path / folder).mkdir(parents=True)
+    write(tmp_path / "b" / "b.mhd", compressed=False)
+    plain = tmp_path / "a" / ("a.nhdr" if suffix in (".nhdr", ".nrrd") else "a.mhd")
+    source = write(plain, compressed=False)
+    os.mkfifo(tmp_path / "a" / "pipe")
+    header = source.files[0].rename(tmp_path / "a" / f"c{suffix}")
+    header.write_bytes(header.read_bytes().replace(b"a.raw", os.fsencode(name)))
+    part = data_file(header)
+    with pytest.raises(UnsupportedImage, match="a header whose voxels are in"):
+        read_header(Source(format="itk", files=(header, *([part] if part else []))), "a")
+
+
+def test_the_name_of_the_voxels_ends_where_it_ends_for_itk(tmp_path: Path):
+    header = write(tmp_path / "a.mhd", compressed=False).files[0]
+    header.write_bytes(header.read_bytes().replace(b"a.raw", b"a.raw\0b"))
+    assert data_file(header) == tmp_path / "a.raw"
+
+
+def test_more_dimensions_than_metaio_has_room_for_are_refused(tmp_path: Path):
+    file = write(tmp_path / "a.mha").files[0]
+    file.write_bytes(file.read_bytes().replace(b"NDims = 3", b"NDims = 100"))
+    with pytest.raises(UnsupportedImage, match="an image of 100 dimensions"):
+        read_header(Source(format="itk", files=(file,)), "a")
+
+
 @pytest.mark.parametrize("name", ["LOCAL\udcd0%", "slice%03d.raw 1 6 1", "LIST"])
 def test_a_meta_image_whose_voxels_are_elsewhere_never_reaches_simpleitk(tmp_path: Path, name: str):
     file = tmp_path / "a.mha"

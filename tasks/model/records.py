@@ -1,21 +1,14 @@
-"""A model on disk: `model.safetensors` and `model.json`, and how the second is written and read."""
+"""What a model is: how scans are prepared for its networks, what they say, and what is kept of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from tasks.scan.errors import CheckpointMismatch, ModelNotFound
-from tasks.scan.files import write_whole
 from tasks.scan.records import FORBID_UNKNOWN, Shape, Spacing
-from unet import AugmentConfig, UNet, UNetConfig, load_weights, save_weights
+from unet import AugmentConfig, UNetConfig
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 LARGEST_LABEL = 65535
 """A mask's voxels have 16 bits at most."""
 
@@ -28,6 +21,26 @@ class Window:
     upper: float
     mean: float
     sd: float
+
+
+Scheme = Window | Literal["z_score", "z_score_inside", "unit", "none"]
+"""How nnU-Net normalises a channel: by a window; by the mean and deviation of the image, or of what lies inside the
+outline of what is not 0; from its least and largest value to 0 and 1; or not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NnunetRules:
+    """How nnU-Net prepares a scan where this program does otherwise; only its models have them.
+
+    Beside what is here: an image smaller than the patch is padded to it, half of the zeros on each side; tiles are
+    never larger than the patch (instance normalisation sees all of one); logits are not interpolated through thick
+    slices.
+    """
+
+    schemes: tuple[Scheme, ...]
+    """How each channel is normalised."""
+    stored_axes: bool
+    """Whether the network sees the axes as the file has them; else the closest to RAS+."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +57,18 @@ class Plan:
     """The same for each channel beyond the first."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How far training patches were from the scans; its `mirror_axes` are the only ones that inference may mirror."""
+    slice_axis: int | None = None
+    """Of a 2-D network: the axis along which it sees one slice after the other, as they are spaced in the scan; there
+    the patch is how many pass at once."""
+    nnunet: NnunetRules | None = None
 
     def __post_init__(self) -> None:
-        if self.network.dimensions != 3:
-            raise ValueError("network must have 3 dimensions")
+        if self.network.dimensions != (3 if self.slice_axis is None else 2):
+            raise ValueError("network must have 3 dimensions, or 2 and a slice_axis")
+        if self.slice_axis not in (None, 0, 1, 2):
+            raise ValueError("slice_axis must be from 0 to 2")
+        if self.nnunet and len(self.nnunet.schemes) != len(self.windows):
+            raise ValueError("nnunet.schemes must be one for each channel")
         if self.network.in_channels != len(self.windows):
             raise ValueError(
                 f"a network of {self.network.in_channels} input channels needs {self.network.in_channels - 1} "
@@ -62,6 +83,28 @@ class Plan:
     def windows(self) -> tuple[Window | None, ...]:
         """How each channel is normalised."""
         return (self.window, *self.further_windows)
+
+    @property
+    def divisor(self) -> Shape:
+        """What the sides of an image must be a multiple of."""
+        x, y, z = _with_slices(self.network.divisor, self.slice_axis)
+        return (x, y, z)
+
+    @property
+    def fixed_tile(self) -> bool:
+        """Whether the network only ever sees its patch: its answer would change with what is around."""
+        return self.nnunet is not None or self.slice_axis is not None
+
+    def target_mm(self, spacing_mm: Spacing) -> Spacing:
+        """The grid the network works on, for a scan of `spacing_mm`: between the slices of a 2-D network the scan's."""
+        x, y, z = (own if axis == self.slice_axis else new
+                   for axis, (own, new) in enumerate(zip(spacing_mm, self.spacing_mm, strict=True)))  # fmt: skip
+        return (x, y, z)
+
+
+def _with_slices(lengths: tuple[int, ...], slice_axis: int | None) -> tuple[int, ...]:
+    """`lengths` of three axes, that between slices 1."""
+    return lengths if slice_axis is None else (*lengths[:slice_axis], 1, *lengths[slice_axis:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,44 +143,3 @@ class Model:
             )
         if not set(self.keep_largest.labels) <= set(self.labels):
             raise ValueError("keep_largest.labels must be among labels")
-
-
-_ADAPTER = TypeAdapter(Model)
-
-
-def save_model(model: Model, networks: Sequence[UNet], folder: Path) -> Model:
-    """`model` with the checksum of the weights just written to `folder`; the description is written last.
-
-    Several networks are an ensemble: inference averages their logits.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    checksum = save_weights(networks, folder / WEIGHTS)
-    values = {name: getattr(model, name) for name in Model.__slots__}
-    saved = Model(**{**values, "weights_sha256": checksum})
-    write_whole(folder / DESCRIPTION, _ADAPTER.dump_json(saved, indent=1))
-    return saved
-
-
-def read_model(folder: Path) -> Model:
-    """The description of the model in `folder`. Raises ModelNotFound or CheckpointMismatch."""
-    path = folder / DESCRIPTION
-    if not path.is_file() or not (folder / WEIGHTS).is_file():
-        raise ModelNotFound(
-            f"no model in '{folder}': it needs {DESCRIPTION} and {WEIGHTS}; train one with `segment-cohort train`"
-        )
-    try:
-        return _ADAPTER.validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "model"
-        raise CheckpointMismatch(
-            f"{path} is not a model of this version: {place}: {first['msg']}; copy the folder again, or train anew"
-        ) from error
-
-
-def load_networks(model: Model, folder: Path) -> list[UNet]:
-    """The trained networks of `model`, in evaluation mode. Raises CheckpointMismatch when the files do not fit."""
-    try:
-        return load_weights(model.plan.network, folder / WEIGHTS, model.weights_sha256)
-    except ValueError as error:
-        raise CheckpointMismatch(f"model '{folder}': {error}; copy the whole folder again, or train anew") from error

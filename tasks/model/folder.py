@@ -1,0 +1,63 @@
+"""A model on disk: `model.safetensors` and `model.json`, how they are written and read; or a folder of nnU-Net's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.model.nnunet import is_nnunet, load_nnunet_networks, read_nnunet
+from tasks.model.records import Model
+from tasks.scan.errors import CheckpointMismatch, ModelNotFound
+from tasks.scan.files import write_whole
+from unet import UNet, load_weights, save_weights
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+_ADAPTER = TypeAdapter(Model)
+
+
+def save_model(model: Model, networks: Sequence[UNet], folder: Path) -> Model:
+    """`model` with the checksum of the weights just written to `folder`; the description is written last.
+
+    Several networks are an ensemble: inference averages their logits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checksum = save_weights(networks, folder / WEIGHTS)
+    values = {name: getattr(model, name) for name in Model.__slots__}
+    saved = Model(**{**values, "weights_sha256": checksum})
+    write_whole(folder / DESCRIPTION, _ADAPTER.dump_json(saved, indent=1))
+    return saved
+
+
+def read_model(folder: Path) -> Model:
+    """The description of the model in `folder`, ours or nnU-Net's.
+
+    Raises ModelNotFound, CheckpointMismatch, or UnsupportedModel for one of nnU-Net's that cannot be honoured.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file() and is_nnunet(folder):
+        return read_nnunet(folder)
+    if not path.is_file() or not (folder / WEIGHTS).is_file():
+        raise ModelNotFound(
+            f"no model in '{folder}': it needs {DESCRIPTION} and {WEIGHTS}; train one with `segment-cohort train`, "
+            "or name a results folder of nnU-Net v2"
+        )
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "model"
+        raise CheckpointMismatch(
+            f"{path} is not a model of this version: {place}: {first['msg']}; copy the folder again, or train anew"
+        ) from error
+
+
+def load_networks(model: Model, folder: Path) -> list[UNet]:
+    """The trained networks of `model`, in evaluation mode. Raises CheckpointMismatch when the files do not fit."""
+    if model.plan.nnunet:
+        return load_nnunet_networks(model, folder)
+    try:
+        return load_weights(model.plan.network, folder / WEIGHTS, model.weights_sha256)
+    except ValueError as error:
+        raise CheckpointMismatch(f"model '{folder}': {error}; copy the whole folder again, or train anew") from error
