@@ -186,7 +186,12 @@ def _add_after(commands: Commands) -> None:
 
 
 def _add_services(commands: Commands) -> None:
-    _add(commands, "up", "start the local Prefect server and worker, and register the deployments")
+    up = _add(commands, "up", "start the local Prefect server and worker, and register the deployments")
+    up.add_argument(
+        "--register-only",
+        action="store_true",
+        help="start nothing; register deployments and automations at a server that runs otherwise",
+    )
     _add(commands, "down", "stop exactly what `up` (or `run`) started")
 
 

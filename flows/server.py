@@ -114,12 +114,21 @@ def state_folder() -> Path:
     return get_current_settings().home / "segment-cohort"
 
 
+def _retention() -> dict[str, str]:
+    """What keeps the history from growing for ever, unless the site has decided about it: runs go after 90 days."""
+    services = get_current_settings().server.services
+    if services.db_vacuum.enabled_vacuum_types != {"events"}:  # which is Prefect's default: runs are kept for ever
+        return {}
+    return {"PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs"}
+
+
 def _server_command(url: str, port: int) -> Command:
     return Command(
         name="server",
         arguments=[*PREFECT, "server", "start"],
         environment={
             **prefect_environment(),
+            **_retention(),
             "PREFECT_SERVER_API_HOST": "127.0.0.1",
             "PREFECT_SERVER_API_PORT": str(port),  # not `--port`: with that alone the server's pages ask port 4200
         },

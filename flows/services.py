@@ -42,6 +42,7 @@ __all__ = [
     "ensure_server",
     "prefect_environment",
     "recorded_by_server",
+    "register",
     "server_answers",
     "up",
 ]
@@ -79,15 +80,31 @@ def up(prefect_file: Path = PREFECT_FILE) -> Services:
     with alone(state_folder()), temporary_settings({PREFECT_API_URL: server.url}):
         _mark_crashed_runs(server.url)
         worker_started = _ensure_worker(project)
-        _run_prefect("deploy", "--all", "--prefect-file", str(prefect_file), directory=project)
-        register_automations(prefect_file.parent)
-        paused = _paused()
+        paused = _register(prefect_file)
     return Services(
         url=server.url,
         processes=tuple(process for process in living(state_folder()) if process.url == server.url),
         started=("server",) * server.started + ("worker",) * worker_started,
         paused=paused,
     )
+
+
+def register(prefect_file: Path = PREFECT_FILE) -> tuple[str, ...]:
+    """The paused deployments, after all of `prefect_file` were registered where server and worker run otherwise.
+
+    Raises ServiceUnavailable when the server that is meant does not answer, or does not take them.
+    """
+    url = api_url()
+    if not server_answers(url):
+        raise ServiceUnavailable(f"no Prefect server answers at {url}; start it, or set PREFECT_API_URL")
+    with temporary_settings({PREFECT_API_URL: url}):
+        return _register(prefect_file.resolve())
+
+
+def _register(prefect_file: Path) -> tuple[str, ...]:
+    _run_prefect("deploy", "--all", "--prefect-file", str(prefect_file), directory=prefect_file.parents[1])
+    register_automations(prefect_file.parent)
+    return _paused()
 
 
 def down(names: Collection[str] = ("worker", "server")) -> list[str]:

@@ -14,6 +14,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution, distributions, packages_distributions, version
 from pathlib import Path
 
+TRIES = 20
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("tasks", "unet")
 ORCHESTRATION = frozenset(
@@ -137,6 +138,11 @@ def _tree(module: str) -> ast.Module:
     file = _file(module)
     if file is None:
         raise ModuleNotFoundError(f"{module} is no module below {ROOT}")
+    for _ in range(TRIES):
+        try:
+            return ast.parse(file.read_bytes())
+        except SystemError:  # Python 3.11 counts the depth of what all threads parse in one place (cpython#106905)
+            continue
     return ast.parse(file.read_bytes())
 
 

@@ -1,10 +1,18 @@
 """`deployments/prefect.yaml` says what the flows understand."""
 
+import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect.events.schemas.automations import AutomationCore
+from prefect.settings import Settings
+from prefect.settings.legacy import _get_valid_setting_names
 
+from flows.automations import PAYLOAD
 from flows.segment_cohort import segment_cohort
 from flows.train_unet import train_unet
 
@@ -30,3 +38,93 @@ def test_two_nights_never_overlap():
 
 def test_the_training_runs_on_demand_only():
     assert "schedules" not in DEPLOYMENTS["train"]
+
+
+FOLDER = ROOT / "deployments"
+UNITS = sorted((FOLDER / "systemd").glob("*.service"))
+
+
+def environment_of(name):
+    """The settings in a file of variables."""
+    rows = [line for line in (FOLDER / name).read_text().splitlines() if line and not line.startswith("#")]
+    return dict(row.split("=", 1) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["server.env", "worker.env"])
+def test_every_setting_of_a_service_is_one_that_prefect_knows(name):
+    """A name that Prefect does not know would be passed over in silence."""
+    known = _get_valid_setting_names(Settings) | {"DO_NOT_TRACK", "PREFECT_EVENTS_RETENTION_PERIOD"}
+    assert environment_of(name).keys() - known == set()
+
+
+def test_the_server_listens_on_the_loopback_address_keeps_ninety_days_and_phones_nobody():
+    server = environment_of("server.env")
+    assert server["PREFECT_SERVER_API_HOST"] == "127.0.0.1"
+    assert server["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] == "events,flow_runs"
+    assert int(server["PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD"]) == 90 * 24 * 3600
+    assert server["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_is_one_that_systemd_understands(unit, tmp_path):
+    """With the program in its place: here, any program that is there."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed (apt-get install systemd)")
+    text = unit.read_text().replace("/opt/segment-cohort/.venv/bin/python", "/bin/true")
+    copies = [tmp_path / one.name for one in UNITS]
+    for copy in copies:
+        copy.write_text(
+            (FOLDER / "systemd" / copy.name).read_text().replace("/opt/segment-cohort/.venv/bin/python", "/bin/true")
+        )
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / unit.name], capture_output=True, text=True, check=False
+    )
+    assert text.count("/bin/true") == 1
+    assert [line for line in done.stderr.splitlines() if "segment-cohort" in line] == []
+
+
+def test_a_unit_with_a_word_that_systemd_does_not_know_would_be_found(tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed (apt-get install systemd)")
+    (tmp_path / "x.service").write_text("[Service]\nExecStart=/bin/true\nRestrat=always\n")
+    command = ["systemd-analyze", "verify", "--man=no", tmp_path / "x.service"]
+    assert "Restrat" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+
+
+def test_of_the_containers_one_port_is_published_on_the_loopback_address():
+    published = {name: service.get("ports") for name, service in COMPOSE["services"].items()}
+    assert published == {"database": None, "server": ["127.0.0.1:4200:4200"], "worker": None, "deploy": None}
+
+
+def test_containers_wait_for_those_they_need_and_find_their_files():
+    services = COMPOSE["services"]
+    for service in services.values():
+        assert set(service.get("depends_on", {})) <= services.keys()
+        assert [name for name in service.get("env_file", []) if not (FOLDER / name).is_file()] == []
+    build = services["server"]["build"]
+    assert (FOLDER / build["context"] / build["dockerfile"]).is_file()
+
+
+def test_no_file_of_the_deployments_holds_a_password():
+    texts = [path.read_text() for path in FOLDER.rglob("*") if path.is_file()]
+    assert [found for text in texts for found in re.findall(r"://[^/\s:$]+:([^@\s$]+)@", text)] == []
+
+
+def test_the_image_has_what_it_copies_and_is_not_roots():
+    lines = (FOLDER / "Dockerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    user, entry = (next(n for n, line in enumerate(lines) if line.startswith(word)) for word in ("USER ", "ENTRYPOINT"))
+    assert lines[user] == "USER segment"
+    assert user < entry
+
+
+def test_the_automation_watches_our_flows_and_waits_three_heartbeats():
+    (zombies,) = yaml.safe_load((FOLDER / "automations.yaml").read_text())["automations"]
+    told = AutomationCore.model_validate(zombies)
+    assert zombies["trigger"]["match_related"]["prefect.resource.name"] == ["segment-cohort", "train-unet"]
+    assert told.trigger.within.total_seconds() >= 3 * Settings().flows.heartbeat_frequency
+    assert json.loads(re.sub(r"{{.*?}}", "x", PAYLOAD))["state"] == "Crashed"
