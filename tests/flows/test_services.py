@@ -121,6 +121,25 @@ def test_a_second_up_starts_nothing_and_leaves_a_paused_schedule_paused(local_pr
     assert again.paused == ("nightly",)
 
 
+def test_deployments_are_registered_where_server_and_worker_run_otherwise(local_prefect, project):
+    file = project / "deployments" / "other.yaml"
+    file.write_text("""
+deployments:
+  - name: other
+    entrypoint: tiny.py:tick
+    work_pool: {name: segment-cohort}
+""")
+    services.register(file)
+    with get_client(sync_client=True) as client:
+        assert client.read_deployment_by_name("tick/other").work_pool_name == "segment-cohort"
+
+
+def test_deployments_are_not_registered_where_no_server_answers(tmp_path, fresh_home):
+    nowhere = "http://127.0.0.1:9/api"
+    with temporary_settings({PREFECT_API_URL: nowhere}), pytest.raises(ServiceUnavailable, match="no Prefect server"):
+        services.register(tmp_path / "prefect.yaml")
+
+
 def test_when_recording_ends_all_events_are_sent_and_nothing_is_left_to_warn_of(local_prefect, caplog):
     with services.recorded_by_server():
         for number in range(100):

@@ -112,10 +112,16 @@ def test_time_spent_before_a_kill_counts(tmp_path):
     settings = config(steps=None, seconds=0.3, checkpoint=tmp_path / "c.safetensors")
     train(network(), [bright_cube()], settings, ignore)
     steps: list[Step] = []
-    longer = config(steps=None, seconds=0.6, checkpoint=tmp_path / "c.safetensors")
-    train(network(), [bright_cube()], longer, lambda step, _: steps.append(step))
+
+    def die(step: Step, _: UNet) -> None:
+        steps.append(step)
+        raise Killed
+
+    longer = config(steps=None, seconds=600.0, checkpoint=tmp_path / "c.safetensors")
+    with pytest.raises(Killed):
+        train(network(), [bright_cube()], longer, die)
     assert steps[0].seconds > 0.3
-    assert steps[0].share > 0.5
+    assert steps[0].share > 0.3 / 600
 
 
 @pytest.mark.parametrize("content", [b"", b"not tensors"])
