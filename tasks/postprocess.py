@@ -33,7 +33,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     case = prepared.case
     logits = unpad(np.load(prediction.logits, mmap_mode="c"), prepared.resampled_shape)
     labels = restore_labels(logits, prepared.crop_shape)
-    values = keep_largest(model_values(labels, model), model.keep_largest)
+    answer = model_values(labels, model)
+    values = keep_largest(answer, model.keep_largest)
     whole = uncrop(values, prepared.crop_start, prepared.canonical_shape)
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
@@ -44,7 +45,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
         "dice_expected": expected_dice(logits, classes),
         "agreement": prediction.agreement,
     }
-    signs = read_signs(whole, model.labels, {name: by_value(known, model) for name, known in doubts.items()})
+    known = {name: by_value(of_class, model) for name, of_class in doubts.items()}
+    signs = read_signs(whole, model.labels, known | {"removed": removed_fraction(answer, values)})
     flags = sign_flags(signs, volumes_ml, model.labels, model.fingerprint)
     segmentation = Segmentation(
         case=replace(case, warnings=(*case.warnings, *flags)),
@@ -78,6 +80,12 @@ def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:
         mask = result == value
         result[mask & ~_largest(mask)] = 0
     return result
+
+
+def removed_fraction(before: Labels, after: Labels) -> dict[int, float]:
+    """By label value: the fraction of its voxels in `before` that `after` lacks; nothing for an absent label."""
+    counts, left = (np.bincount(labels.ravel(), minlength=int(before.max()) + 1) for labels in (before, after))
+    return {int(value): float(1 - left[value] / counts[value]) for value in np.flatnonzero(counts) if value}
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
