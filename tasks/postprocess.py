@@ -35,7 +35,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     case = prepared.case
     logits = unpad(np.load(prediction.logits, mmap_mode="c"), prepared.resampled_shape, prepared.pad_start)
     labels = restore_labels(logits, prepared.crop_shape, stepped_axis(case.geometry, model.plan))
-    values = keep_largest(model_values(labels, model), model.keep_largest)
+    answer = model_values(labels, model)
+    values = keep_largest(answer, model.keep_largest)
     uncropped = uncrop(values, prepared.crop_start, prepared.canonical_shape)
     whole = from_network_axes(uncropped, case.geometry, model.plan)
     path = masks / f"{case.name}.nii.gz"
@@ -47,7 +48,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
         "dice_expected": expected_dice(logits, classes),
         "agreement": prediction.agreement,
     }
-    signs = read_signs(whole, model.labels, {name: by_value(known, model) for name, known in doubts.items()})
+    known = {name: by_value(of_class, model) for name, of_class in doubts.items()}
+    signs = read_signs(whole, model.labels, known | {"removed": removed_fraction(answer, values)})
     flags = sign_flags(signs, volumes_ml, model.labels, model.fingerprint)
     segmentation = Segmentation(
         case=replace(case, warnings=(*case.warnings, *flags)),
@@ -89,6 +91,12 @@ def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:
         mask = result == value
         result[mask & ~_largest(mask)] = 0
     return result
+
+
+def removed_fraction(before: Labels, after: Labels) -> dict[int, float]:
+    """By label value: the fraction of its voxels in `before` that `after` lacks; nothing for an absent label."""
+    counts, left = (np.bincount(labels.ravel(), minlength=int(before.max()) + 1) for labels in (before, after))
+    return {int(value): float(1 - left[value] / counts[value]) for value in np.flatnonzero(counts) if value}
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -164,6 +164,8 @@ class Signs:
     """The Dice that the network expects of itself, by its own probabilities."""
     agreement: float = math.nan
     """Mean Dice between the answers of an ensemble, or to flipped images."""
+    removed: float = math.nan
+    """Of the voxels that were found, the fraction that was taken away because it was not of the largest piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

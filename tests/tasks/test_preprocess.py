@@ -5,7 +5,7 @@ import pytest
 
 from tasks import preprocess
 from tasks.model import KeepLargest, Model, Plan, Window
-from tasks.postprocess import keep_largest, model_values, postprocess_case
+from tasks.postprocess import keep_largest, model_values, postprocess_case, removed_fraction
 from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
 from tasks.scan.errors import ChannelMismatch, TooLarge
 from tasks.scan.records import Case, Geometry, Prediction, Source, join_channels
@@ -107,6 +107,29 @@ def test_the_largest_component_is_kept_of_the_named_labels_only():
 def test_pieces_that_touch_at_a_corner_are_one():
     labels = box(SHAPE, (0, 0, 0), (2, 2, 2), 1) + box(SHAPE, (2, 2, 2), (3, 3, 3), 1)
     assert (keep_largest(labels, KeepLargest(labels=(1,))) == 1).sum() == 9
+
+
+def test_what_keeping_the_largest_took_away_is_known_by_label():
+    labels = (
+        box(SHAPE, (0, 0, 0), (3, 3, 1), 1) + box(SHAPE, (6, 6, 6), (7, 7, 7), 1) + box(SHAPE, (0, 8, 0), (3, 9, 3), 2)
+    )
+    kept = keep_largest(labels, KeepLargest(labels=(1,)))
+    assert removed_fraction(labels, kept) == {1: pytest.approx(0.1), 2: 0.0}
+
+
+def test_a_structure_whose_second_piece_was_taken_away_is_flagged(tmp_path):
+    labels = box(SHAPE, (1, 1, 1), (4, 4, 4), 1) + box(SHAPE, (6, 6, 6), (9, 8, 8), 1)
+    image = Source(format="nifti", files=(write_nifti(tmp_path / "image.nii.gz", picture(labels) + 1),))
+    case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
+    prepared = preprocess_case(case, plan(), tmp_path)
+    logits = np.stack([9 * (pad(labels, NETWORK.divisor) == value) for value in range(3)]).astype(np.float32)
+    np.save(tmp_path / "logits.npy", logits)
+    prediction = Prediction(prepared=prepared, logits=tmp_path / "logits.npy", device="cpu")
+    model = Model(plan=plan(), labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=KeepLargest(labels=(1,)))
+    segmentation = postprocess_case(prediction, model, tmp_path)
+    assert segmentation.signs[1].components == 1
+    flag = "in pieces: head, 31% of what was found was taken away beside the largest piece"
+    assert flag in segmentation.case.warnings
 
 
 def test_classes_become_the_label_values_of_the_model():
