@@ -87,6 +87,15 @@ def lines_of(case: str, output: Path) -> list[dict[str, Any]]:
     return found
 
 
+def began(run: str, output: Path) -> bool:
+    """Whether the run began to write to `output`: its journal is there, for one that refuses leaves it as it was."""
+    path = output / JOURNAL
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return any(run in line for line in file)
+
+
 def _parsed(line: str) -> dict[str, Any]:
     try:
         content = json.loads(line)

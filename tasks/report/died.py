@@ -16,10 +16,10 @@ _STYLE = "margin: 0; padding: 16px 24px; background: #b3261e; color: #fff; font:
 
 
 def say_died(output: Path, run: str, began: str, ended: str, why: str) -> bool:
-    """Whether the page in `output` now says so; it does when the run `run` had begun to write there, and ended early.
+    """Whether the page in `output` now says that the run `run`, which had begun to write there, ended early.
 
-    A run that wrote its record has a page of its own, one that refused before its first case touched nothing: both
-    leave a `run.json`. What is below the word is the page of the run before, if there is one.
+    A run that wrote its record, `run.json`, has a page of its own. What is below the word is the page of the run
+    before, if there is one.
     """
     if not output.is_dir() or (output / RUN).exists():
         return False

@@ -76,6 +76,8 @@ def _open(source: Source, case: str) -> SimpleITK.ImageFileReader:
     file = source.files[0]
     with reading(file, case):
         file.open("rb").close()  # SimpleITK has one error for everything; this tells a missing file from a broken one
+        if not file.stat().st_size:
+            raise EOFError("an empty file")
         detached = file.suffix.lower() in (".nhdr", ".mhd") and len(source.files) == 1 and data_file(file) is None
         if detached or _is_elsewhere(_data_name(file)):  # MetaIO corrupts memory over a name that it cannot open
             raise _unsupported(case, "a header whose voxels are in several files, in another folder, or nowhere")

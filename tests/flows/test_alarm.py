@@ -145,12 +145,19 @@ def run_with(output):
 
 def test_a_night_that_died_as_it_wrote_says_so_at_the_top_of_the_page_once(local_prefect, tmp_path):
     (tmp_path / "report.html").write_text("<html><body>\n<p>yesterday</p></body></html>")
+    (tmp_path / "log.jsonl").write_text(json.dumps({"run": str(RUN.id), "message": "preprocess: case 'a' done"}) + "\n")
     for _ in range(2):
         tell("segment-cohort", run_with(tmp_path), Crashed(message=KILLED))
     page = (tmp_path / "report.html").read_text()
     assert page.count('id="died"') == 1
     assert page.index("A night died.</b> It began 2026-11-25T01:00:00+00:00 and ended ") < page.index("yesterday")
     assert "its process ended without a word" in page
+
+
+def test_a_night_that_refused_before_it_wrote_anything_leaves_the_output_as_it_was(local_prefect, tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"run": "another", "message": "preprocess: case \'a\' done"}\n')
+    tell("segment-cohort", run_with(tmp_path), Failed(message="UnwritableOutput: Not a directory"))
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
 def test_a_first_night_that_died_has_a_page(tmp_path):

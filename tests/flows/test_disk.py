@@ -41,10 +41,10 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 1 MB: less than the eight need together, more than one does."""
+    """A file system of 600 kB: less than two cases need that are in hand at the same time."""
     folder = tmp_path / "small"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", folder], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", folder], check=False).returncode:
         pytest.skip("this account may not mount a file system")
     yield folder
     subprocess.run(["umount", folder], check=True)
