@@ -20,7 +20,7 @@ from typing import Any
 from tasks.scan.files import write_whole
 
 Stamp = tuple[int, int, int]
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

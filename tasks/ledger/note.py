@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -98,7 +99,7 @@ def _result(outcome: Outcome[Scores]) -> Result:
     if scores and outcome.case:
         case = scores.segmentation.case
         flags = case.warnings[len(outcome.case.warnings) :]
-        image = Source(format=case.image.channels[0].format, files=case.image.files[:1])
+        image = Source(format=case.image.channels[0].format, files=(Path(case.name),))  # a path may name the patient
         kept = replace(case, image=image, reference=None, groups={})
         scores = replace(scores, segmentation=replace(scores.segmentation, case=kept))
     return Result(scores=scores, problem=outcome.problem, costs=outcome.costs, flags=flags)

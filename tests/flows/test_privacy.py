@@ -105,6 +105,7 @@ def planted(model, tmp_path_factory, local_prefect) -> Path:
     truncate(called_after_the_patient(write_planted_series(cohort / f"{CANARY}^JANE" / BIRTHDAY / "8"))[2], 0.9)
     for file in called_after_the_patient(write_planted_series(cohort / CANARY / "9")):
         edit_dicom(file, SOPClassUID=BasicTextSRStorage)
+    called_after_the_patient(write_planted_series(cohort / f"{CANARY}^JOE" / BIRTHDAY / "0"))
     write_planted_nifti(cohort / "nifti-1.nii.gz")
     truncate(write_planted_nifti(cohort / "nifti-2.nii.gz"), 0.7)
     image = SimpleITK.GetImageFromArray(voxels())
@@ -136,7 +137,7 @@ def test_the_canaries_are_in_the_scans(planted):
 
 def test_the_night_had_good_and_bad_cases(planted):
     status = pd.read_csv(planted / "cases.csv").set_index("case")["status"].value_counts().to_dict()
-    assert status == {"segmented": 3, "quarantined": 7}
+    assert status == {"segmented": 4, "quarantined": 7}
 
 
 def test_no_canary_is_in_the_output(planted):
