@@ -27,6 +27,8 @@ from tasks.scan.reading import veiled_words
 from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
 LISTED = 50
+OF_THE_DELTA = "since_last_night"
+"""What `run.json` says in a line, and the page in a section of its own."""
 POINTS = 4000
 """Cases times labels that the page shows one by one; the tables beside it hold all of them."""
 
@@ -86,7 +88,7 @@ def write_page(
     environment = _environment()
     script, _, _ = PackageLoader("tasks.report", ".").get_source(environment, "report.js.j2")
     page = environment.get_template("report.html.j2").render(
-        facts={key: entry for key, entry in run.items() if entry is not None and not isinstance(entry, Mapping)},
+        facts=_facts(run),
         lists={key: flatten(entry) for key, entry in run.items() if isinstance(entry, Mapping)},
         set_aside=[(_place(item, run), item.reason) for item in beside.set_aside[:LISTED]],
         not_listed=max(0, len(beside.set_aside) - LISTED),
@@ -170,6 +172,12 @@ def _before(beside: Beside, shown: Mapping[int, str]) -> dict[str, Any]:
     if beside.nights is None or not (lines := trend_lines(beside.nights, shown)):
         return since
     return since | {"trends": lines, "nights": night_counts(beside.nights), "drifts": drifts(beside.nights)}
+
+
+def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run` says in a word or number."""
+    known = {key: entry for key, entry in run.items() if entry is not None and key != OF_THE_DELTA}
+    return {key: entry for key, entry in known.items() if not isinstance(entry, Mapping)}
 
 
 def _place(item: SetAside, run: Mapping[str, Any]) -> str:
