@@ -45,7 +45,7 @@ def main() -> None:
         lines = [f"{name},{file.resolve()}" for name, file in zip(names, files, strict=True)]
         cohort.write_text("case,image\n" + "\n".join(lines) + "\n")
         theirs = work / "nnunet"
-        peer = [given.peers, "-m", "benchmarks.nnunet_model_peer", given.folder.resolve(), cohort, theirs, *mirror]
+        peer = [given.peers, "-m", "benchmarks.nnunet_model_peer", cohort, given.folder.resolve(), theirs, *mirror]
         print(f"{len(names)} scans; nnU-Net {run(peer):.1f} s", flush=True)
         for backend in given.backend or ("torch", "openvino"):
             ours = work / backend

@@ -25,7 +25,7 @@ from prefect.blocks.webhook import Webhook
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
 
-from flows.journal import began
+from flows.journal import has_begun
 from tasks.report import say_died
 
 URL, COMMAND, BLOCK = "SEGMENT_COHORT_ALERT_URL", "SEGMENT_COHORT_ALERT_COMMAND", "segment-cohort-alert"
@@ -99,7 +99,7 @@ def why(state: str, message: str) -> str:
 
 def _tell_page(flow: str, run: FlowRun, message: Mapping[str, str]) -> bool:
     output = run.parameters.get("output") if flow == NIGHT else None
-    if not output or not began(message["run"], Path(str(output))):
+    if not output or not has_begun(message["run"], Path(str(output))):
         return False
     return say_died(Path(str(output)), message["run"], message["began"], message["ended"], message["why"])
 

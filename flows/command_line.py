@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
 
-from tasks.nursery import prepare_nursery
+from tasks.nursery import prepare_nursery, unwatched
 from tasks.scan.errors import PipelineError
 
 POOLED = ("ingest", "train", "run", "evaluate")
@@ -48,12 +48,8 @@ def _load(command: str) -> ModuleType:
     By itself it would, again and again while they come, and once more, for over a second, when the process ends.
     """
     atexit.register(gc.freeze)
-    gc.disable()
-    try:
+    with unwatched():
         return import_module(command)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -87,7 +87,7 @@ def lines_of(case: str, output: Path) -> list[dict[str, Any]]:
     return found
 
 
-def began(run: str, output: Path) -> bool:
+def has_begun(run: str, output: Path) -> bool:
     """Whether the run began to write to `output`: its journal is there, for one that refuses leaves it as it was."""
     path = output / JOURNAL
     if not path.is_file():

@@ -13,9 +13,10 @@ from typing import Any, ParamSpec
 from prefect import State
 from prefect.states import Completed, Failed, get_state_exception
 
+from tasks.attempt import unwritable
 from tasks.belt import LineStoppedError
 from tasks.report import Report, read_run
-from tasks.scan.errors import SetupError, UnreadableRun, UnwritableOutput
+from tasks.scan.errors import SetupError, UnreadableRun
 
 NAMED = 5
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
@@ -39,8 +40,7 @@ def refuses_by_name(story: Callable[P, State[None]]) -> Callable[P, State[None]]
         except OSError as error:
             if error.errno not in OF_THE_DISK:
                 raise
-            where = f" ('{error.filename}')" if error.filename else ""
-            return _refused(UnwritableOutput(f"{error.strerror}{where}; see to the disk, then start the run again"))
+            return _refused(unwritable(error))
 
     return named
 

@@ -13,7 +13,7 @@ from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
-from tasks.belt import Belt, belts, finished, in_order
+from tasks.belt import Belt, Line, belts, finished, in_order
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.infer import infer
@@ -63,8 +63,18 @@ def set_off(shard: Sequence[Outcome[Case]], night: Night, between: Sequence[Belt
         preprocess.submit(shard, model, night.work, night.pool, prepared),
         infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
         postprocess.submit(predicted, model, night.masks, night.pool, segmented),
-        evaluate.submit(segmented, model.labels, settings.evaluation, night.pool, scored),
-        export.submit(scored, model.labels, settings.export, night.output, night.pool, exported),
+        *score(segmented, night, (scored, exported)),
+    ]
+
+
+def score(
+    cases: Line[Segmentation], night: Night, between: tuple[Belt[Scores], Belt[Scores]]
+) -> list[PrefectFuture[Any]]:
+    """The stages after the mask, at work."""
+    (scored, exported), labels, settings = between, night.model.labels, night.settings
+    return [
+        evaluate.submit(cases, labels, settings.evaluation, night.pool, scored),
+        export.submit(scored, labels, settings.export, night.output, night.pool, exported),
         record.submit(exported, night.ledger, night.pool),
     ]
 
@@ -74,10 +84,5 @@ def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Ou
     outcomes: list[Outcome[Scores]] = []
     for shard in batches(cases, night.settings.shard):
         with belts(2) as (scored, exported):
-            line = [
-                evaluate.submit(shard, night.model.labels, night.settings.evaluation, night.pool, scored),
-                export.submit(scored, night.model.labels, night.settings.export, night.output, night.pool, exported),
-                record.submit(exported, night.ledger, night.pool),
-            ]
-            outcomes += in_order(finished(line), shard)
+            outcomes += in_order(finished(score(shard, night, (scored, exported))), shard)
     return outcomes

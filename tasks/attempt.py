@@ -51,8 +51,13 @@ def attempt(stage: str, function: Callable[..., Any], case: Outcome[Any], *argum
 
 def _stop_where_full(error: Exception) -> None:
     if isinstance(error, OSError) and error.errno in FULL:
-        where = f" ('{error.filename}')" if error.filename else ""
-        raise UnwritableOutput(f"{error.strerror}{where}; see to the disk, then start the run again") from error
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> UnwritableOutput:
+    """What ends the run where `error` says that its disk cannot be written."""
+    where = f" ('{error.filename}')" if error.filename else ""
+    return UnwritableOutput(f"{error.strerror}{where}; see to the disk, then start the run again")
 
 
 def failed(case: Outcome[Any], problem: Problem) -> Outcome[Any]:

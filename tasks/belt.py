@@ -126,9 +126,15 @@ def breaking(line: Line[Any] | None) -> Iterator[None]:
 
 
 def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
-    while belt is not None and not belt.stop.event.is_set():
+    if belt is not None:
+        put_unless_stopped(belt.queue, outcome, belt.stop)
+
+
+def put_unless_stopped(queue: Queue[Any], thing: Any, stop: Stop) -> None:
+    """Put `thing` into the `queue` when there is room, or, once the line is to stop, not at all."""
+    while not stop.event.is_set():
         try:
-            belt.queue.put(outcome, timeout=POLL_SECONDS)
+            queue.put(thing, timeout=POLL_SECONDS)
         except Full:
             continue
         return

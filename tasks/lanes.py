@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import Empty, Full, Queue
+from queue import Empty, Queue
 from threading import Lock, Semaphore, Thread
 from typing import Any, TypeVar
 
-from tasks.belt import POLL_SECONDS, Belt, Line, LineStoppedError, arriving, belt_of, breaking
+from tasks.belt import POLL_SECONDS, Belt, Line, LineStoppedError, arriving, belt_of, breaking, put_unless_stopped
 from tasks.scan.records import Outcome
 
 A = TypeVar("A")
@@ -31,10 +31,10 @@ def side_by_side(
             for case in arriving(belt):
                 with _room(free, gate, lanes if is_large(case) else 1):
                     outcome = work(case)
-                _put(done, outcome, belt)
-            _put(done, None, belt)
+                put_unless_stopped(done, outcome, belt.stop)
+            put_unless_stopped(done, None, belt.stop)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for the outcomes
-            _put(done, error, belt)
+            put_unless_stopped(done, error, belt.stop)
 
     threads = [Thread(target=lane, daemon=True) for _ in range(lanes)]
     for thread in threads:
@@ -60,15 +60,6 @@ def _room(free: Semaphore, gate: Lock, lanes: int) -> Iterator[None]:
         yield
     finally:
         free.release(lanes)
-
-
-def _put(done: Queue[Any], outcome: Any, belt: Belt[Any]) -> None:
-    while not belt.stop.event.is_set():
-        try:
-            done.put(outcome, timeout=POLL_SECONDS)
-        except Full:
-            continue
-        return
 
 
 def _until_all_ended(

@@ -7,7 +7,10 @@ heavy, so that both import at the same time.
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, set_forkserver_preload
 
 ENVIRONMENT = {
@@ -16,6 +19,17 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """The garbage collector does not look at what is imported in this block, then or later: it is no garbage."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def prepare_nursery() -> None:

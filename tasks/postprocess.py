@@ -17,9 +17,8 @@ from tasks.attempt import logged
 from tasks.belt import Belt, Line, hand_on
 from tasks.model import KeepLargest, Model, Plan
 from tasks.pool import stream_cases
-from tasks.preprocess import from_network_axes, uncrop, unpad
+from tasks.preprocess import from_network_axes, network_spacing_mm, uncrop, unpad
 from tasks.scan.files import hash_files
-from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Geometry, Outcome, Prediction, Segmentation
 from tasks.scan.resample import coarse_axis
 from tasks.scan.restore import restore_labels
@@ -78,7 +77,7 @@ def stepped_axis(geometry: Geometry, plan: Plan) -> int | None:
     """The network's axis along which nnU-Net does not interpolate logits, as slices are thick; None without."""
     if plan.nnunet is None:
         return None
-    spacing_mm = geometry.spacing_mm if plan.nnunet.stored_axes else canonical_spacing_mm(geometry)
+    spacing_mm = network_spacing_mm(geometry, plan)
     return coarse_axis(plan.target_mm(spacing_mm), spacing_mm)
 
 

@@ -92,9 +92,13 @@ def check_channels(case: Case, plan: Plan) -> None:
 
 def on_network_axes(voxels: NDArray[N], geometry: Geometry, plan: Plan) -> tuple[NDArray[N], Spacing]:
     """`voxels` (C, X, Y, Z on RAS+ axes) on the axes that the network sees, and their spacing."""
-    if plan.nnunet and plan.nnunet.stored_axes:
-        return channels_from_canonical(voxels, geometry), geometry.spacing_mm
-    return voxels, canonical_spacing_mm(geometry)
+    turned = channels_from_canonical(voxels, geometry) if plan.nnunet and plan.nnunet.stored_axes else voxels
+    return turned, network_spacing_mm(geometry, plan)
+
+
+def network_spacing_mm(geometry: Geometry, plan: Plan) -> Spacing:
+    """The scan's spacing along the axes that the network sees."""
+    return geometry.spacing_mm if plan.nnunet and plan.nnunet.stored_axes else canonical_spacing_mm(geometry)
 
 
 def from_network_axes(labels: NDArray[N], geometry: Geometry, plan: Plan) -> NDArray[N]:
@@ -120,14 +124,18 @@ def nonzero_box(voxels: Volume) -> tuple[Shape, Shape]:
 
 def crop(voxels: NDArray[N], start: Shape, shape: Shape) -> NDArray[N]:
     """The box of `voxels` that begins at `start` and measures `shape`."""
-    return voxels[tuple(slice(first, first + length) for first, length in zip(start, shape, strict=True))]
+    return voxels[_box(start, shape)]
 
 
 def uncrop(labels: NDArray[N], start: Shape, canonical_shape: Shape) -> NDArray[N]:
     """`labels` of the box, back in a volume of `canonical_shape` whose rest is background."""
     whole = np.zeros(canonical_shape, labels.dtype)
-    whole[tuple(slice(first, first + length) for first, length in zip(start, labels.shape, strict=True))] = labels
+    whole[_box(start, labels.shape)] = labels
     return whole
+
+
+def _box(start: Shape, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(first, first + length) for first, length in zip(start, shape, strict=True))
 
 
 def normalise(cropped: Volume, window: Window | None, whole_size: int) -> Volume:
@@ -193,8 +201,7 @@ def pad(image: NDArray[N], divisor: tuple[int, ...]) -> NDArray[N]:
 
 def unpad(logits: NDArray[N], shape: Shape, start: Shape = (0, 0, 0)) -> NDArray[N]:
     """The `shape` voxels of `logits` (K, X, Y, Z) from `start` on: what is left when the padding is taken away."""
-    parts = zip(start, shape, strict=True)
-    return logits[(slice(None), *(slice(first, first + length) for first, length in parts))]
+    return logits[(slice(None), *_box(start, shape))]
 
 
 def _channels(count: int) -> str:

@@ -7,6 +7,7 @@ the network's kernels too, so that no stage knows of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tasks.model.records import NnunetRules, Plan, Scheme, Window
@@ -104,7 +105,7 @@ def translated_plan(
         patch = [max(1, SLICES_VOXELS // (patch[0] * patch[1])), *patch]
         spacing = [plans["original_median_spacing_after_transp"][0], *spacing]
     return Plan(
-        network=_with_batch_norms(network) if batch_norms else network,
+        network=replace(network, normalisation="batch") if batch_norms else network,
         spacing_mm=tuple(float(length) for length in _turned(spacing, axes)),  # type: ignore[arg-type]
         patch=_shape(_turned(patch, axes)),
         batch_size=configuration["batch_size"],
@@ -206,11 +207,6 @@ def _check_arguments(described: Json) -> None:
         raise UnsupportedModel(
             f"the network's 'nonlin' is {described['nonlin']}; only {' and '.join(_ACTIVATIONS)} are known here"
         )
-
-
-def _with_batch_norms(network: UNetConfig) -> UNetConfig:
-    values = {name: getattr(network, name) for name in UNetConfig.__slots__}
-    return UNetConfig(**{**values, "normalisation": "batch"})
 
 
 def _schemes(plans: Json, configuration: Json, channels: int) -> tuple[Scheme, ...]:
