@@ -15,13 +15,15 @@ def dangers(text: str) -> list[str]:
     """What in a source may run what it reads."""
     found = []
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Attribute) and ast.unparse(node).split(".")[0] in UNPICKLERS:
-            found.append(ast.unparse(node))
-        elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in UNPICKLERS:
+        if isinstance(node, ast.Attribute | ast.ImportFrom) and home_of(node) in UNPICKLERS:
             found.append(ast.unparse(node))
         elif isinstance(node, ast.Call):
             found += danger_of(ast.unparse(node.func), {key.arg: ast.unparse(key.value) for key in node.keywords})
     return found
+
+
+def home_of(node: ast.Attribute | ast.ImportFrom) -> str:
+    return (str(node.module) if isinstance(node, ast.ImportFrom) else ast.unparse(node)).split(".")[0]
 
 
 def danger_of(called: str, given: dict[str | None, str]) -> list[str]:
