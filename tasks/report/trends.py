@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from tasks.report.charts import Plane, Point, Tick, at, placed_up, round_ticks
+from tasks.report.delta import TRENDS, previous_name
 from tasks.report.tables import as_csv, case_status, metrics_frame
 from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome, Scores
 
-TRENDS = "trends.csv"
 KEPT, SHOWN = 400, 30
 """Nights that the table holds, and that the page shows."""
 STATUSES = ("segmented", "unchanged", "quarantined", "failed", "carried_over")
@@ -43,6 +43,7 @@ def add_night(
 ) -> pd.DataFrame:
     """`trends.csv` in `output` with the rows of this run, one a label, after those of the nights before; written.
 
+    These are what `put_aside` left: rows of a run that was killed before its record was written are not among them.
     The oldest of more than `KEPT` nights go. A table that cannot be read is begun anew: it is a memory, not a result.
     """
     nights = pd.concat([read_nights(output), night_frame(outcomes, labels, run)], ignore_index=True)
@@ -53,11 +54,11 @@ def add_night(
 
 
 def read_nights(output: Path) -> pd.DataFrame:
-    """The table in `output`, first night first; without rows where there is none, or none that can be read."""
+    """The table that was put aside in `output`, first night first; no rows where there is none that can be read."""
     empty = pd.DataFrame(columns=list(TRENDS_COLUMNS)).astype({"finished": str, "label": "int64"})
     try:
         types = {"finished": str, "model_sha256": str, "name": str}
-        table = pd.read_csv(output / TRENDS, dtype=types, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(output / previous_name(TRENDS), dtype=types, keep_default_na=False, na_values=[""])
         return table.astype({"label": "int64"})[list(TRENDS_COLUMNS)]
     except (OSError, ValueError, KeyError):
         return empty

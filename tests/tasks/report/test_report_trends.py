@@ -2,15 +2,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.report.trends import KEPT, add_night, drifts, night_counts, read_nights, trend_lines
+from tasks.report.delta import put_aside
+from tasks.report.trends import KEPT, add_night, drifts, night_counts, trend_lines
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
 
-def night(output, day, *dice):
-    """The nights up to this one, of a case with that Dice of label 1 for each of `dice`."""
+def night(output, day, *dice, killed=False):
+    """The nights up to this one, of a case with that Dice of label 1 for each of `dice`; `killed`: before its record."""
+    put_aside(output)
     cases = [segmented(f"C{number}", score(1, one), score(2, 0.5)) for number, one in enumerate(dice)]
     run = {"finished": f"2026-11-{day:02d}T01:00:00+00:00", "model_sha256": "m"}
-    return add_night([*cases, broken("X")], LABELS, run, output)
+    nights = add_night([*cases, broken("X")], LABELS, run, output)
+    if not killed:
+        (output / "run.json").touch()
+    return nights
 
 
 def test_every_night_adds_a_row_a_label_to_those_before(tmp_path):
@@ -28,17 +33,27 @@ def test_the_former_nights_keep_their_bytes(tmp_path):
     assert (tmp_path / "trends.csv").read_bytes().startswith(before)
 
 
+@pytest.mark.parametrize("nights_before", [0, 1, 2])
+def test_a_night_that_was_killed_before_its_record_is_in_no_trend(tmp_path, nights_before):
+    for day in range(nights_before):
+        night(tmp_path, day + 1, 0.8)
+    for day in (10, 11):
+        night(tmp_path, day, 0.1, killed=True)
+    days = [finished[8:10] for finished in night(tmp_path, 12, 0.9)["finished"].unique()]
+    assert days == ["01", "02"][:nights_before] + ["12"]
+    assert (tmp_path / "trends.csv").read_text().count("2026-11-12") == 2
+
+
 @pytest.mark.parametrize("damaged", [b"", b"a,b\n1,2\n", b"\xff\xfe", b"finished\n"])
 def test_a_table_that_cannot_be_read_is_begun_anew(tmp_path, damaged):
+    night(tmp_path, 1, 0.8)
     (tmp_path / "trends.csv").write_bytes(damaged)
     assert len(night(tmp_path, 1, 0.8)) == 2
 
 
 def test_the_oldest_nights_go(tmp_path):
-    for _ in range(2):
-        night(tmp_path, 1, 0.8)
-    table = read_nights(tmp_path)
-    many = [table.head(2).assign(finished=f"2020-{number:05d}") for number in range(KEPT + 5)]
+    table = night(tmp_path, 1, 0.8)
+    many = [table.assign(finished=f"2020-{number:05d}") for number in range(KEPT + 5)]
     (tmp_path / "trends.csv").write_text("".join(part.to_csv(index=False, header=not n) for n, part in enumerate(many)))
     assert night(tmp_path, 2, 0.9)["finished"].nunique() == KEPT
 
