@@ -106,8 +106,8 @@ def drifts(nights: pd.DataFrame) -> list[str]:
         middle = float(np.median(known))
         spread = 1.4826 * float(np.median(np.abs(known - middle)))
         if abs(tonight - middle) > max(DRIFT_SPREADS * spread, DRIFT_SHARE * abs(middle)):
-            low, high = known.min(), known.max()
-            found.append(f"{what}: {tonight:.4g} tonight, {low:.4g} to {high:.4g} in the {len(known)} nights before")
+            range_ = " to ".join(dict.fromkeys(f"{end:.4g}" for end in (known.min(), known.max())))
+            found.append(f"{what}: {tonight:.4g} tonight, {range_} in the {len(known)} nights before")
     return found
 
 

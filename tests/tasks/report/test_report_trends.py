@@ -95,8 +95,14 @@ def nights_of(*spacings_mm, n_cases=3):
     ],
 )
 def test_a_night_drifts_when_its_scans_are_unlike_those_of_the_nights_before(spacings_mm, drifted):
-    found = ["spacing along the third axis in mm: 5 tonight, 4 to 4 in the 5 nights before"] if drifted else []
+    found = ["spacing along the third axis in mm: 5 tonight, 4 in the 5 nights before"] if drifted else []
     assert drifts(nights_of(*spacings_mm)) == found
+
+
+def test_a_drift_is_said_beside_the_range_of_the_nights_before():
+    assert drifts(nights_of(3.9, 4, 4, 4, 4.1, 6)) == [
+        "spacing along the third axis in mm: 6 tonight, 3.9 to 4.1 in the 5 nights before"
+    ]
 
 
 def test_two_cases_are_no_drift():
