@@ -23,6 +23,7 @@ ORCHESTRATION = frozenset(
         for name in (
             "attempt",
             "belt",
+            "cluster",
             "deaths",
             "nursery",
             "pool",

@@ -6,6 +6,7 @@ from torch.nn.functional import mse_loss
 
 from unet import SamplingConfig, Step, TrainingConfig, UNet, UNetConfig, Volume, predict, train
 from unet.augment import AugmentConfig, draw_patch, random_affine
+from unet.checkpoint import load_tensors, save_tensors
 from unet.metrics import mean_squared_error
 from unet.sampling import draw_batch, foreground_places
 from unet.training import _schedule
@@ -136,6 +137,17 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     train(network(), [bright_cube()], settings, ignore)
     with pytest.raises(ValueError, match="is not a checkpoint of this network"):
         train(UNet(UNetConfig(dimensions=3, out_channels=2, features=(4, 6))), [bright_cube()], settings, ignore)
+
+
+@pytest.mark.parametrize("lacks", ["random", "optimiser", "steps"])
+def test_a_checkpoint_that_lacks_what_this_version_goes_on_from_is_refused(tmp_path, lacks):
+    settings = config(steps=1, checkpoint=tmp_path / "c.safetensors")
+    train(network(), [bright_cube()], settings, ignore)
+    tensors, metadata = load_tensors(tmp_path / "c.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] != lacks}
+    save_tensors(kept, tmp_path / "c.safetensors", {name: text for name, text in metadata.items() if name != lacks})
+    with pytest.raises(ValueError, match="is not a checkpoint of this network and version"):
+        train(network(), [bright_cube()], settings, ignore)
 
 
 def test_a_line_is_learnt_by_regression():
