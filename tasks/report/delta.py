@@ -1,7 +1,8 @@
 """Since last night: what is new, changed, worse, fixed or failed, beside what the run before left in its tables.
 
 The run before is the last one that wrote its report. When the next one begins, its record and tables are put aside
-under the names of `previous_name`: so a run that is killed, even while it writes, costs no comparison, and is no night in the trends.
+under the names of `previous_name`: so a run that is killed, even while it writes, costs no comparison, and is no night
+in the trends.
 """
 
 from __future__ import annotations

@@ -342,7 +342,8 @@ def test_on_a_phone_a_long_label_leaves_its_points_and_its_numbers_room(tmp_path
     page(tmp_path, *five_cases(tmp_path), labels={1: "the anterior part of the left hippocampus"})
     look_at(browser, tmp_path, 390, mobile=True)
     widths = browser.execute_script(
-        "return ['.strips svg', '#dice tbody th'].map(each => document.querySelector(each).getBoundingClientRect().width)"
+        "return ['.strips svg', '#dice tbody th']"
+        ".map(each => document.querySelector(each).getBoundingClientRect().width)"
     )
     assert widths[0] > 250
     assert widths[1] < 160

@@ -8,7 +8,7 @@ from tests.tasks.report.cases import LABELS, broken, score, segmented
 
 
 def night(output, day, *dice, killed=False):
-    """The nights up to this one, of a case with that Dice of label 1 for each of `dice`; `killed`: before its record."""
+    """The nights up to this one: a case for each of `dice`, that of its label 1; `killed` before its record."""
     put_aside(output)
     cases = [segmented(f"C{number}", score(1, one), score(2, 0.5)) for number, one in enumerate(dice)]
     run = {"finished": f"2026-11-{day:02d}T01:00:00+00:00", "model_sha256": "m"}
@@ -40,7 +40,7 @@ def test_a_night_that_was_killed_before_its_record_is_in_no_trend(tmp_path, nigh
     for day in (10, 11):
         night(tmp_path, day, 0.1, killed=True)
     days = [finished[8:10] for finished in night(tmp_path, 12, 0.9)["finished"].unique()]
-    assert days == ["01", "02"][:nights_before] + ["12"]
+    assert days == [*["01", "02"][:nights_before], "12"]
     assert (tmp_path / "trends.csv").read_text().count("2026-11-12") == 2
 
 
