@@ -21,10 +21,12 @@ ORCHESTRATION = frozenset(
     {
         f"tasks.{name}"
         for name in (
+            "apart",
             "attempt",
             "belt",
             "cluster",
             "deaths",
+            "lanes",
             "nursery",
             "pool",
             "pool_config",

@@ -16,7 +16,7 @@ from prefect import get_run_logger, runtime, task
 from tasks.artifacts import summary_artifacts
 from tasks.export import DICOM
 from tasks.ingest import SetAside
-from tasks.report.delta import DELTA, say_delta, write_delta
+from tasks.report.delta import DELTA, TRENDS, say_delta, write_delta
 from tasks.report.groups import GROUPS, write_own_groups
 from tasks.report.line import line_times
 from tasks.report.page import Beside, write_page
@@ -24,7 +24,7 @@ from tasks.report.pictures import draw_pictures
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
 from tasks.report.summary import summary_frame
 from tasks.report.tables import as_csv, case_problem, case_status, metrics_frame, write_tables
-from tasks.report.trends import TRENDS, add_night, drifts
+from tasks.report.trends import add_night, drifts
 from tasks.scan.records import Outcome, Scores
 
 FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, DELTA, "report.html", RUN)
@@ -109,7 +109,7 @@ def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
     """Rename to `CASE.nii.gz.old` every mask, and `CASE.dcm.old` every DICOM SEG, that this run did not write anew.
 
     Its case could not be segmented tonight, or has left the cohort. Nobody is to take last week's mask for tonight's.
-    What a killed run left half written is removed.
+    What a killed run left half written is removed, and what was put aside of a case that has a mask again.
     """
     exported = masks.with_name(DICOM)
     for half in [*masks.glob(".*.part"), *exported.glob(".*.part")]:
@@ -118,3 +118,6 @@ def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
     written = {path for one in found for path in (one.mask, one.dicom_seg)}
     for former in {*masks.glob("*.nii.gz"), *exported.glob("*.dcm")} - written:
         former.replace(former.with_name(f"{former.name}{RETIRED}"))
+    for aside in [*masks.glob(f"*{RETIRED}"), *exported.glob(f"*{RETIRED}")]:
+        if aside.with_suffix("") in written:
+            aside.unlink()
