@@ -79,7 +79,7 @@ def load_settings(kind: type[S], file: Path | None, flags: Mapping[str, Any]) ->
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
-    except (OSError, ValueError) as error:  # ValueError: no TOML, or no text in UTF-8
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or no text in UTF-8
         raise UnknownSetting(f"settings '{file}': {error}; it must be TOML in UTF-8, as in docs/settings.md") from error
     try:
         return TypeAdapter(kind).validate_python(_merged(content, flags))

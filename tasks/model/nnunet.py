@@ -101,6 +101,6 @@ def _check_alike(members: list[Checkpoint], paths: list[Path]) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointMismatch(f"{path} cannot be read ({error}); copy the folder again") from error
     return content

@@ -43,7 +43,13 @@ def describe_dataset(dataset: Path) -> Dataset:
         content = json.loads(file.read_text(encoding="utf-8"))
         labels = _by_value(content.get("labels", content))
         modalities = channel_names(content)
-    except (OSError, ValueError, TypeError, AttributeError) as error:  # no JSON, or JSON of another shape
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # no JSON, or JSON of another shape
         raise UnknownSetting(
             f'\'{file}\' cannot be read as names of labels ({error}); write them as {{"1": "liver", "2": "tumour"}}'
         ) from error

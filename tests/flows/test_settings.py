@@ -13,3 +13,10 @@ def test_the_tilt_setting_is_one_of_two_words(tmp_path: Path):
     file.write_text('[ingest]\ntilt = "straighten"\n')
     with pytest.raises(UnknownSetting, match="ingest.tilt: Input should be 'refuse' or 'shear'"):
         load_settings(Settings, file, {})
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = 1\na = 2", "[pool", "\udcff"])
+def test_what_is_no_toml_is_refused_by_name(tmp_path: Path, text: str):
+    (tmp_path / "settings.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UnknownSetting, match="it must be TOML in UTF-8, as in docs/settings.md"):
+        load_settings(Settings, tmp_path / "settings.toml", {})

@@ -60,6 +60,8 @@ def test_a_data_set_of_background_alone_is_refused(tmp_path):
         (b'{"labels": {"a": "x"}}', "cannot be read as names of labels"),
         (b'{"labels": ["liver"]}', "cannot be read as names of labels"),
         (b'{"labels": {"1": "liver"}, "modality": 3}', "cannot be read as names of labels"),
+        (b"[" * 100_000, "cannot be read as names of labels"),
+        (b'{"1": "li\\nver"}', "has a label whose name is not 1 to 200 characters that can be printed"),
         (b'{"70000": "liver"}', "names label 70000; label values go up to 65535"),
     ],
 )
