@@ -18,6 +18,7 @@ from prefect.deployments import run_deployment
 
 from flows import services
 from flows.alarm import BLOCK
+from flows.automations import register_automations
 from flows.server import PREFECT, prefect_environment
 from tests.phantoms import box, picture, truncate, write_nifti
 from tests.tasks.ledger.nights import train_nothing
@@ -153,7 +154,7 @@ def test_a_night_whose_process_is_killed_as_it_writes_is_crashed_told_and_on_the
 
 
 def test_a_run_of_which_nobody_is_left_is_called_dead_and_told_by_the_server(home, heard, project, tmp_path):
-    services.up(project / "deployments" / "real.yaml")  # again: still one automation, now that there is a block
+    register_automations(project / "deployments")  # as `up` does, again: still one, now that there is a block
     heard.heard.clear()
     (tmp_path / "zombie.py").write_text(ZOMBIE)
     with (
