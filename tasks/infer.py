@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -26,13 +26,25 @@ from tasks.model import Model, Plan, load_networks
 from tasks.progress import progress_bar
 from tasks.scan.errors import NotEnoughMemory, UnknownSetting
 from tasks.scan.files import save_array, temporary_name
+from tasks.scan.planes import let_go
 from tasks.scan.records import FORBID_UNKNOWN, Outcome, Prediction, Prepared
 from unet import choose_device, choose_precision
 from unet.backends import BackendName, Network, choose_backend, ready
 from unet.devices import DeviceName, Precision
 from unet.inference import Seams, Sums, predict_in
 from unet.ladder import climb_down
-from unet.memory import SMALL_VOXELS, Way, choose_way, pass_bytes, smallest_way
+from unet.memory import (
+    OPENVINO_BFLOAT16,
+    OPENVINO_FLOAT32,
+    SMALL_VOXELS,
+    TORCH_BFLOAT16,
+    TORCH_FLOAT32,
+    Appetite,
+    Way,
+    choose_way,
+    pass_bytes,
+    smallest_way,
+)
 from unet.slices import by_slice
 
 _one_at_a_time = threading.Lock()
@@ -78,9 +90,12 @@ class Machine:
     backend: Literal["torch", "openvino"]
 
     @property
-    def width(self) -> int:
-        """Bytes of a number of the largest maps: torch computes the last block in float32, whatever the precision."""
-        return 2 if self.backend == "openvino" and self.precision == torch.bfloat16 else 4
+    def appetite(self) -> Appetite:
+        """What it needs in memory; measured on the CPU, where a GPU's allocator keeps about as much."""
+        narrow = self.precision == torch.bfloat16
+        if self.backend == "openvino":
+            return OPENVINO_BFLOAT16 if narrow else OPENVINO_FLOAT32
+        return TORCH_BFLOAT16 if narrow else TORCH_FLOAT32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +123,8 @@ def infer_case(
     Raises NotEnoughMemory, before anything is computed, when it would need more than there is.
     """
     machine = config.resolved()
-    image = torch.from_numpy(np.load(prepared.voxels))
+    voxels = np.load(prepared.voxels, mmap_mode="c")
+    image = torch.from_numpy(voxels)
     way = plan_way(prepared.case.name, tuple(image.shape[1:]), model.plan, config, machine)
     mirror_axes = model.plan.augment.mirror_axes if config.mirror else ()
     seams = Seams(slice_axis=model.plan.slice_axis, nnunet=model.plan.nnunet is not None)
@@ -117,13 +133,13 @@ def infer_case(
     def compute(tile: tuple[int, ...] | None, device: torch.device) -> dict[int, float]:
         shape = (model.plan.network.out_channels, *image.shape[1:])
         if tile is not None and way.on_disk:
-            with sums_in_file(path, shape) as sums:
+            with sums_in_file(path, shape, beside=voxels) as sums:
                 return predict_in(tile, networks, image, mirror_axes, sums, seams).agreement
         answer = predict_in(tile, networks, image.to(device), mirror_axes, seams=seams)
         save_array(path, answer.logits.cpu().numpy())
         return answer.agreement
 
-    smaller = smallest_way(model.plan.network, tuple(image.shape[1:]), model.plan.patch, 4).tile
+    smaller = smallest_way(model.plan.network, tuple(image.shape[1:]), model.plan.patch, machine.appetite).tile
     rungs: list[tuple[str, Callable[[], dict[int, float]]]] = [
         ("", lambda: compute(way.tile, machine.device)),
         ("in tiles of the training's patch", lambda: compute(smaller, machine.device)),
@@ -146,9 +162,9 @@ def with_warning(prepared: Prepared, warning: str) -> Prepared:
 def plan_way(case: str, size: tuple[int, ...], plan: Plan, config: InferenceConfig, machine: Machine) -> Way:
     """The way to run an image of `size` in the memory there is. Raises NotEnoughMemory."""
     free = config.memory_gb * 2**30 or free_bytes(machine.device)
-    way = choose_way(plan.network, size, plan.patch, machine.width, free, fixed=plan.fixed_tile)
+    way = choose_way(plan.network, size, plan.patch, machine.appetite, free, fixed=plan.fixed_tile)
     if way is None:
-        needed = smallest_way(plan.network, size, plan.patch, machine.width).needed_bytes
+        needed = smallest_way(plan.network, size, plan.patch, machine.appetite).needed_bytes
         raise NotEnoughMemory(
             case,
             found=f"{' × '.join(str(side) for side in size)} voxels at the model's spacing, for which "
@@ -167,15 +183,21 @@ def free_bytes(device: torch.device) -> float:
 
 
 @contextmanager
-def sums_in_file(path: Path, shape: tuple[int, ...]) -> Iterator[Sums]:
-    """Zeros of `shape` in the array file `path`, whose parts leave this process's memory when they are let go."""
+def sums_in_file(path: Path, shape: tuple[int, ...], beside: NDArray[Any]) -> Iterator[Sums]:
+    """Zeros of `shape` in the array file `path`, whose parts leave this process's memory when they are let go.
+
+    So do those of `beside`, an array that may be mapped from a file, too.
+    """
     temporary = temporary_name(path)
     mapped = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
     with temporary.open("r+b") as whole:  # room on the disk for all of it: a map that finds none kills the process
         os.posix_fallocate(whole.fileno(), 0, temporary.stat().st_size)
-    file = mapped.base
-    let_go = (lambda: file.madvise(mmap.MADV_DONTNEED)) if isinstance(file, mmap.mmap) else (lambda: None)
-    yield Sums(values=torch.from_numpy(mapped), let_go=let_go)
+
+    def let_both_go() -> None:
+        let_go(mapped)
+        let_go(beside)
+
+    yield Sums(values=torch.from_numpy(mapped), let_go=let_both_go)
     temporary.replace(path)
 
 
@@ -217,7 +239,7 @@ def _inferred(
 def fits_beside_others(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) -> bool:
     """Whether `prepared` is small, and there is memory for `lanes` like it at once."""
     voxels = max(prod(prepared.resampled_shape), prod(plan.patch) if plan.fixed_tile else 0)
-    needed = lanes * pass_bytes(plan.network, voxels, machine.width)
+    needed = lanes * pass_bytes(plan.network, voxels, machine.appetite)
     return voxels <= SMALL_VOXELS and needed <= free_bytes(machine.device)
 
 

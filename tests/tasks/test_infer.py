@@ -11,6 +11,7 @@ from tasks.model import Model, Plan
 from tasks.scan.errors import NotEnoughMemory, UnknownSetting
 from tasks.scan.records import Case, Geometry, Prepared, Source
 from unet import UNetConfig, memory
+from unet.memory import OPENVINO_BFLOAT16, pass_bytes
 
 SIDE = 12
 NETWORK = UNetConfig(dimensions=3, out_channels=2, features=(2, 4))
@@ -60,7 +61,7 @@ def test_a_case_is_computed_and_its_image_is_no_longer_on_disk(tmp_path):
 
 
 def test_sums_on_disk_give_the_logits_that_sums_in_memory_give(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "ONE_PASS_VOXELS", 512)
+    monkeypatch.setattr(memory, "PASS_BYTES", 512 * pass_bytes(NETWORK, 1, OPENVINO_BFLOAT16))
     in_memory = np.load(infer_case(prepared(tmp_path), [echo], MODEL, CPU, tmp_path).logits)
     monkeypatch.setattr(memory, "SUMS_IN_MEMORY_BYTES", 100)
     on_disk = infer_case(prepared(tmp_path), [echo], MODEL, CPU, tmp_path).logits
@@ -85,7 +86,7 @@ def test_a_case_that_fits_in_no_way_is_refused_with_the_numbers(tmp_path):
 
 
 def test_a_file_of_sums_that_was_not_finished_is_not_taken_for_logits(tmp_path):
-    with pytest.raises(ZeroDivisionError), sums_in_file(tmp_path / "logits.npy", (1, 2, 2, 2)):
+    with pytest.raises(ZeroDivisionError), sums_in_file(tmp_path / "logits.npy", (1, 2, 2, 2), np.zeros(1)):
         raise ZeroDivisionError
     assert not (tmp_path / "logits.npy").exists()
 
