@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import attempt, logged
@@ -47,6 +47,8 @@ from unet.memory import (
 )
 from unet.slices import by_slice
 
+CPU = torch.device("cpu")
+ON_CPU = "on the CPU"
 _one_at_a_time = threading.Lock()
 """The network has the machine's cores, or the GPU, to itself: a second shard waits with its own till it ends."""
 _kept: dict[Any, list[Network]] = {}
@@ -116,41 +118,81 @@ class Weights:
 
 
 def infer_case(
-    prepared: Prepared, networks: Sequence[Network], model: Model, config: InferenceConfig, work: Path
+    prepared: Prepared,
+    networks: Sequence[Network],
+    model: Model,
+    config: InferenceConfig,
+    work: Path,
+    on_cpu: Callable[[], Sequence[Network]] = list,
 ) -> Prediction:
     """The logits of `networks` for `prepared`, written to `work`.
 
-    Raises NotEnoughMemory, before anything is computed, when it would need more than there is.
+    On a GPU that runs out of memory: in smaller tiles, then summed on the CPU, then by the networks of `on_cpu`. Raises
+    NotEnoughMemory, before anything is computed, when it would need more than there is.
     """
     machine = config.resolved()
-    voxels = np.load(prepared.voxels, mmap_mode="c")
-    image = torch.from_numpy(voxels)
-    way = plan_way(prepared.case.name, tuple(image.shape[1:]), model.plan, config, machine)
-    mirror_axes = model.plan.augment.mirror_axes if config.mirror else ()
-    seams = Seams(slice_axis=model.plan.slice_axis, nnunet=model.plan.nnunet is not None)
     path = work / f"{prepared.case.name}.logits.npy"
-
-    def compute(tile: tuple[int, ...] | None, device: torch.device) -> dict[int, float]:
-        shape = (model.plan.network.out_channels, *image.shape[1:])
-        if tile is not None and way.on_disk:
-            with sums_in_file(path, shape, beside=voxels) as sums:
-                return predict_in(tile, networks, image, mirror_axes, sums, seams).agreement
-        answer = predict_in(tile, networks, image.to(device), mirror_axes, seams=seams)
-        save_array(path, answer.logits.cpu().numpy())
-        return answer.agreement
-
-    smaller = smallest_way(model.plan.network, tuple(image.shape[1:]), model.plan.patch, machine.appetite).tile
+    asked = _Question(voxels=np.load(prepared.voxels, mmap_mode="c"), model=model, mirror=config.mirror, path=path)
+    way = plan_way(prepared.case.name, asked.size, model.plan, config, machine)
+    small = smaller_way(way, asked.size, model.plan, machine)
     rungs: list[tuple[str, Callable[[], dict[int, float]]]] = [
-        ("", lambda: compute(way.tile, machine.device)),
-        ("in tiles of the training's patch", lambda: compute(smaller, machine.device)),
-        ("in tiles of the training's patch, summed on the CPU", lambda: compute(smaller, torch.device("cpu"))),
+        ("", lambda: _answer(asked, way, machine.device, networks)),
+        ("in smaller tiles", lambda: _answer(asked, small, machine.device, networks)),
     ]
-    rung, agreement = climb_down(rungs)
+    if machine.device.type != CPU.type:
+        there = replace(config, device="cpu", backend="auto", memory_gb=0.0)
+        rungs += [
+            ("in smaller tiles, summed on the CPU", lambda: _answer(asked, small, CPU, networks)),
+            (
+                ON_CPU,
+                lambda: _answer(
+                    asked, plan_way(prepared.case.name, asked.size, model.plan, there, there.resolved()), CPU, on_cpu()
+                ),
+            ),
+        ]
+    fallback, agreement = climb_down(rungs)
     prepared.voxels.unlink()
-    noted = (
-        prepared if not rung else with_warning(prepared, f"{machine.device.type} ran out of memory: computed {rung}")
-    )
-    return Prediction(prepared=noted, logits=path, device=machine.device.type, agreement=agreement)
+    if fallback:
+        prepared = with_warning(prepared, f"{machine.device.type} ran out of memory: computed {fallback}")
+    used = CPU if fallback == ON_CPU else machine.device
+    return Prediction(prepared=prepared, logits=path, device=used.type, agreement=agreement, fallback=fallback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What the networks are asked of a case, in whichever way: an image (C, X, Y, Z), mapped to memory from its file,
+    and where the logits belong."""
+
+    voxels: NDArray[np.float32]
+    model: Model
+    mirror: bool
+    path: Path
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return self.voxels.shape[1:]
+
+
+def _answer(asked: _Question, way: Way, device: torch.device, networks: Sequence[Network]) -> dict[int, float]:
+    """The agreement of `networks`, whose logits are in the file then; summed on `device`, or in the file itself."""
+    plan, image = asked.model.plan, torch.from_numpy(asked.voxels)
+    mirror_axes = plan.augment.mirror_axes if asked.mirror else ()
+    seams = Seams(slice_axis=plan.slice_axis, nnunet=plan.nnunet is not None)
+    if way.tile is not None and way.on_disk:
+        with sums_in_file(asked.path, (plan.network.out_channels, *asked.size), beside=asked.voxels) as sums:
+            return predict_in(way.tile, networks, image, mirror_axes, sums, seams).agreement
+    answer = predict_in(way.tile, networks, image.to(device), mirror_axes, seams=seams)
+    save_array(asked.path, answer.logits.cpu().numpy())
+    return answer.agreement
+
+
+def smaller_way(way: Way, size: tuple[int, ...], plan: Plan, machine: Machine) -> Way:
+    """What is tried without memory for `way`: tiles of the training's patch, or single slices of a 2-D network."""
+    smallest = smallest_way(plan.network, size, plan.patch, machine.appetite)
+    if plan.slice_axis is None or smallest.tile is None:
+        return smallest
+    tile = tuple(1 if axis == plan.slice_axis else side for axis, side in enumerate(smallest.tile))
+    return replace(smallest, tile=tile, on_disk=way.on_disk)
 
 
 def with_warning(prepared: Prepared, warning: str) -> Prepared:
@@ -211,7 +253,17 @@ def infer(
     belt: Belt[Prediction] | None = None,
 ) -> list[Outcome[Prediction]]:
     """Logits for every case of the shard, each put on `belt`; the networks of the model are loaded once."""
-    return logged("infer", hand_on(_inferred(cases, model, weights, config, work), belt))
+    return logged("infer", hand_on(_told(_inferred(cases, model, weights, config, work)), belt))
+
+
+def _told(outcomes: Iterator[Outcome[Prediction]]) -> Iterator[Outcome[Prediction]]:
+    """`outcomes`; the log is told of each that a device had no memory for."""
+    for outcome in outcomes:
+        if outcome.value and outcome.value.fallback:
+            get_run_logger().warning(
+                "infer: case '%s': no memory left: computed %s", outcome.name, outcome.value.fallback
+            )
+        yield outcome
 
 
 def _inferred(
@@ -221,11 +273,15 @@ def _inferred(
         machine = config.resolved()
         networks = ready_networks(weights, model, machine)
         lanes = torch.get_num_threads() if machine.backend == "openvino" else 1
+        there = replace(config, device="cpu", backend="auto").resolved()
+
+        def on_cpu() -> list[Network]:
+            return ready_networks(weights, model, there)
 
         def one(case: Outcome[Prepared]) -> Outcome[Prediction]:
             if case.value is None:
                 return replace(case, value=None)  # type: ignore[return-value]
-            return attempt("infer", infer_case, case, networks, model, config, work)
+            return attempt("infer", infer_case, case, networks, model, config, work, on_cpu)
 
         def is_large(case: Outcome[Prepared]) -> bool:
             return case.value is not None and not fits_beside_others(case.value, model.plan, machine, lanes)
@@ -265,6 +321,7 @@ def ready_networks(weights: Weights, model: Model, machine: Machine) -> list[Net
     key = (weights, model.weights_sha256, machine)
     with _keeping:
         if key not in _kept:
-            _kept.clear()
+            if len(_kept) > 1:  # those of the GPU, and of the CPU that helps it out
+                _kept.clear()
             _kept[key] = weights.ready(model, machine)
         return _kept[key]

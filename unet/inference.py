@@ -78,8 +78,8 @@ def predict_in(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """Where the weighted logits of tiles are added up: zeros (K, X, Y, Z), perhaps in a file, and after each tile
-    what lets its part go from memory."""
+    """Where the weighted logits of tiles are added up: zeros (K, X, Y, Z), perhaps in a file, and what
+    lets go of memory the parts that were added to."""
 
     values: Tensor
     let_go: Callable[[], None]
@@ -113,15 +113,16 @@ def _stitched(
         logits, maps = _heard_once(voices, image[(slice(None), *place)], flat)
         if sums is None:
             sums = Sums(values=torch.zeros((len(logits), *size), device=image.device), let_go=lambda: None)
-        sums.values[(slice(None), *place)].addcmul_(logits, importance)
+        for of_class, said in zip(sums.values, logits, strict=True):  # of a file, one class at a time is in memory
+            of_class[place].addcmul_(said, importance)
+            sums.let_go()
         weights[place] += importance
         counts = counts + count_pairs(maps[(slice(None), *core)], len(logits))
-        sums.let_go()
     if sums is None:
         raise ValueError(f"an image of {size} has no voxel")
     for of_class in sums.values:
-        for planes, of_planes in zip(of_class.split(PLANES), weights.split(PLANES), strict=True):
-            planes.div_(of_planes)
+        for first in range(0, len(of_class), PLANES):
+            of_class[first : first + PLANES].div_(weights[first : first + PLANES])
             sums.let_go()
     return Answer(logits=sums.values, agreement=mean_pairwise_dice(counts))
 

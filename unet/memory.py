@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count, product
 from math import ceil, prod
 
-from unet.model import UNetConfig
+import torch
+
+from unet.model import UNet, UNetConfig
 
 ONE_PASS_VOXELS = 2**22
 """A pass has so many voxels at most, where nothing is known of the network."""
@@ -24,22 +27,24 @@ BYTES_OF_NUMBERS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appetite:
-    """What a backend holds at the worst moment of a pass: measured (`benchmarks/memory.py`), and why it is so much."""
+    """What a backend holds at the worst moment of a pass; measured (`benchmarks/memory.py`)."""
 
     per_map: int
     """Bytes of each voxel and map of the first level, in the block before the head."""
     per_class: int
     """Bytes of each voxel and class: the logits as they are computed, and as they are returned."""
-    head_per_map: int | None
+    per_weight: int
+    """Bytes of each number of the network, which is compiled once more for images of another kind."""
+    head_per_map: int | None = None
     """Bytes of each voxel and map in the head, if the block's are gone by then; None: all is there at once."""
-    always: int
-    """Bytes that the backend and the allocator keep, whatever the image is."""
+    always: int = 0
+    """Bytes that the allocator keeps, whatever the image is."""
 
 
-OPENVINO_BFLOAT16 = Appetite(per_map=10, per_class=12, head_per_map=None, always=0)
-OPENVINO_FLOAT32 = Appetite(per_map=20, per_class=12, head_per_map=None, always=0)
-TORCH_BFLOAT16 = Appetite(per_map=20, per_class=4, head_per_map=4, always=72 * 2**20)
-TORCH_FLOAT32 = Appetite(per_map=16, per_class=4, head_per_map=4, always=72 * 2**20)
+OPENVINO_BFLOAT16 = Appetite(per_map=10, per_class=14, per_weight=2)
+OPENVINO_FLOAT32 = Appetite(per_map=19, per_class=15, per_weight=4)
+TORCH_BFLOAT16 = Appetite(per_map=22, per_class=4, per_weight=0, head_per_map=4, always=72 * 2**20)
+TORCH_FLOAT32 = Appetite(per_map=16, per_class=4, per_weight=0, head_per_map=4, always=72 * 2**20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +88,9 @@ def _way(config: UNetConfig, size: tuple[int, ...], tile: tuple[int, ...] | None
         return Way(tile=None, on_disk=False, needed_bytes=image + pass_bytes(config, voxels, appetite))
     sums, weights = (BYTES_OF_NUMBERS * maps * voxels for maps in (config.out_channels, 1))
     on_disk = sums > SUMS_IN_MEMORY_BYTES
-    if on_disk:  # of the image and the sums, which are files mapped to memory, only the tile is there
-        image, sums = (BYTES_OF_NUMBERS * maps * prod(tile) for maps in (config.in_channels, config.out_channels))
+    if on_disk:  # image and sums are files mapped to memory: what is there are whole lines, of one class at a time
+        lines = BYTES_OF_NUMBERS * prod(tile[:-1]) * size[-1]
+        image, sums = config.in_channels * lines, lines
     needed = image + pass_bytes(config, prod(tile), appetite) + weights + sums
     return Way(tile=tile, on_disk=on_disk, needed_bytes=needed)
 
@@ -95,16 +101,24 @@ def smallest_way(config: UNetConfig, size: tuple[int, ...], patch: tuple[int, ..
 
 
 def pass_bytes(config: UNetConfig, voxels: int, appetite: Appetite) -> int:
-    """What one pass over an image of `voxels` needs beside image and weights."""
+    """What one pass over an image of `voxels` needs beside the image."""
     block, head = appetite.per_map * config.features[0], appetite.per_class * config.out_channels
     if appetite.head_per_map is not None:
         block, head = max(block, head + appetite.head_per_map * config.features[0]), 0
-    return appetite.always + voxels * (block + head + 3 * BYTES_OF_NUMBERS * config.in_channels)
+    always = appetite.always + appetite.per_weight * count_weights(config)
+    return always + voxels * (block + head + 3 * BYTES_OF_NUMBERS * config.in_channels)
+
+
+@cache
+def count_weights(config: UNetConfig) -> int:
+    """Numbers that the network of `config` has."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in UNet(config).parameters())
 
 
 def most_voxels(config: UNetConfig) -> int:
     """How many voxels a pass of the network of `config` may have."""
-    return PASS_BYTES // pass_bytes(config, 1, OPENVINO_BFLOAT16)
+    return PASS_BYTES // (pass_bytes(config, 1, OPENVINO_BFLOAT16) - pass_bytes(config, 0, OPENVINO_BFLOAT16))
 
 
 def usual_tile(size: tuple[int, ...], patch: tuple[int, ...], most: int | None = None) -> tuple[int, ...] | None:
@@ -117,11 +131,14 @@ def best_tile(size: tuple[int, ...], patch: tuple[int, ...], most: int) -> tuple
     """The tile, nowhere smaller than `patch` and of `most` voxels if the patch is, that computes least twice.
 
     Tiles overlap by half. Long ones, from one end of the image to the other along an axis or two, overlap along the
-    others alone: of 512 × 512 × 600 voxels each is computed three to four times, of cubes as large seven times.
+    others alone: of 512 × 512 × 600 voxels each is computed three to four times, of cubes as large seven times. Of
+    those that compute about as much, the longest along the last axis, whose voxels are neighbours in memory.
     """
     choices = [_sides(length, side) for length, side in zip(size, patch, strict=True)]
     fitting = [tile for tile in product(*choices) if prod(tile) <= most]
-    return min(fitting, key=lambda tile: (_computed(size, tile), -min(tile)), default=_within(patch, size))
+    if not fitting:
+        return _within(patch, size)
+    return min(fitting, key=lambda tile: (round(_computed(size, tile) / prod(size), 1), [-side for side in tile[::-1]]))
 
 
 def _sides(length: int, patch: int) -> Sequence[int]:
