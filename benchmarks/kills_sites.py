@@ -26,7 +26,7 @@ from flows.server import prefect_environment, state_folder
 
 MARK = "PREFECT_HOME"
 """In the environment of everything that is started here: how it is told from what others started."""
-BY_DEPLOYMENT = ("flow", "pool", "nursery", "worker", "server")
+BY_DEPLOYMENT = ("flow", "pool", "network", "nursery", "worker", "server")
 BY_COMMAND = ("dask worker", "nanny", "scheduler", "command")
 """What can be killed of a night of either way."""
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +65,9 @@ def deployed() -> Iterator[Site]:
 
 
 def _mend_services() -> None:
-    services.up()
+    """As a site does: `up` starts what is missing."""
+    if not _serviced():
+        services.up()
 
 
 def _start_deployment(home: Path, out: Path) -> Night:
@@ -113,7 +115,8 @@ def _part(name: str, processes: list[psutil.Process]) -> psutil.Process | None:
     found = {
         "flow": [process for process in processes if _parent(process) not in mothers],
         "nursery": [process for process in forks if process.pid in nurseries],
-        "pool": [process for process in forks if process.pid not in nurseries],
+        "pool": [process for process in forks if process.pid not in nurseries and _listens(process)],
+        "network": [process for process in forks if process.pid not in nurseries and not _listens(process)],
     }
     return next(iter(found[name]), None)
 
@@ -212,6 +215,14 @@ def ours() -> list[psutil.Process]:
         for process in psutil.process_iter()
         if process.pid != os.getpid() and _environment(process).get(MARK) == os.environ[MARK] and _lives(process)
     ]
+
+
+def _listens(process: psutil.Process) -> bool:
+    """Whether it takes connections, as a worker of Dask does, and the process of the network does not."""
+    try:
+        return any(one.status == psutil.CONN_LISTEN for one in process.net_connections())
+    except psutil.Error:
+        return False
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:

@@ -18,7 +18,8 @@ import torch
 
 from benchmarks.large_case import noise
 from benchmarks.peak import measured
-from tasks.infer import InferenceConfig, Machine, infer_case, plan_way, torch_threads
+from tasks.infer import InferenceConfig, Machine, infer_case
+from tasks.infer.case import plan_way
 from tasks.model import Model, Plan
 from unet import UNet, UNetConfig
 from unet.backends import ready
@@ -87,9 +88,8 @@ def main() -> None:
 def one_pass(config: UNetConfig, side: int, machine: Machine) -> tuple[float, float]:
     """Megabytes that a pass over a cube is forecast to add to the process, and that it does."""
     run = ready(UNet(config).eval(), machine.backend, machine.device, machine.precision)
-    with torch_threads(1 if machine.backend == "openvino" else None):
-        run(torch.zeros(1, 1, 32, 32, 32))
-        _, found, _ = measured(run, torch.randn(1, 1, side, side, side))
+    run(torch.zeros(1, 1, 32, 32, 32))
+    _, found, _ = measured(run, torch.randn(1, 1, side, side, side))
     return pass_bytes(config, side**3, machine.appetite) / 2**20, found
 
 
@@ -104,7 +104,7 @@ def one_case(config: UNetConfig, side: int, machine: Machine) -> tuple[float, fl
     )
     run = ready(UNet(config).eval(), machine.backend, machine.device, machine.precision)
     way = plan_way("a", (side, side, side), plan, settings, machine)
-    with tempfile.TemporaryDirectory() as folder, torch_threads(1 if machine.backend == "openvino" else None):
+    with tempfile.TemporaryDirectory() as folder:
         prepared = noise(Path(folder), side)
         run(torch.zeros(1, 1, 32, 32, 32))
         _, found, _ = measured(infer_case, prepared, [run], model, settings, Path(folder))

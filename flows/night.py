@@ -17,7 +17,7 @@ from flows.journal import JOURNAL, Journal, keep_journal
 from flows.output import check_parts, hold_folder, workspace, writing
 from flows.server import state_folder
 from flows.settings import Settings, TrainSettings
-from tasks.infer import InferenceConfig, Weights, warm_up
+from tasks.infer import InferenceConfig, Weights, open_network
 from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes, read_expected
 from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
@@ -74,9 +74,8 @@ def open_night(
     recipes = describe_recipes(description, settings.inference, settings.evaluation, settings.export)
     ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
     weights = Weights(folder=model)
-    if remember:
-        warm_up(weights, description, settings.inference)
     with (
+        open_network(weights if remember else None, description, settings.inference),
         hold_folder(output),
         workspace(output) as work,
         open_pool(settings.pool) as pool,

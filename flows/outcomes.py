@@ -15,6 +15,7 @@ from prefect.states import Completed, Failed, get_state_exception
 
 from tasks.attempt import unwritable
 from tasks.belt import LineStoppedError
+from tasks.progress import outlive_the_terminal
 from tasks.report import Report, read_run
 from tasks.scan.errors import SetupError, UnreadableRun
 
@@ -32,6 +33,7 @@ def refuses_by_name(story: Callable[P, State[None]]) -> Callable[P, State[None]]
 
     @wraps(story)
     def named(*arguments: P.args, **keywords: P.kwargs) -> State[None]:
+        outlive_the_terminal()
         try:
             with _refusals_in_one_line():
                 return story(*arguments, **keywords)

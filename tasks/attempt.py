@@ -7,7 +7,7 @@ import os
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -93,15 +93,13 @@ def unforeseen(error: Exception, stage: str, name: str) -> Problem:
     )
 
 
-def logged(stage: str, outcomes: Iterable[Outcome[B]]) -> list[Outcome[B]]:
+def logged(stage: str, outcomes: Iterable[Outcome[B]]) -> Iterator[Outcome[B]]:
     """`outcomes`, each with a line in the run's log if this stage had it in hand: what became of it, and how long.
 
     A case that is well is not told to the server: its database grows with what goes wrong, not with the cohort.
     """
     logger = get_run_logger()
-    done = []
     for outcome in outcomes:
-        done.append(outcome)
         problem, cost = outcome.problem, outcome.costs[-1] if outcome.costs else None
         cost = cost if cost and cost.stage == stage else None  # a case that killed its process left none
         facts: dict[str, object] = {"case": outcome.name, "stage": stage}
@@ -113,4 +111,4 @@ def logged(stage: str, outcomes: Iterable[Outcome[B]]) -> list[Outcome[B]]:
         elif cost:
             extra = {OF_CASE: facts | {"status": "done"}, "send_to_api": False}
             logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, cost.seconds, extra=extra)
-    return done
+        yield outcome

@@ -29,7 +29,7 @@ class Stop:
     """Whether a line is to stop, and what stopped it: the first error of any of its stages."""
 
     event: threading.Event = field(default_factory=threading.Event)
-    causes: list[Exception] = field(default_factory=list)
+    causes: list[BaseException] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,7 +118,7 @@ def breaking(line: Line[Any] | None) -> Iterator[None]:
     """An error in this block stops the line of which `line` is a belt, and is what the run is told."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         if isinstance(line, Belt) and not isinstance(error, LineStoppedError):
             line.stop.causes.append(error)
             line.stop.event.set()

@@ -56,7 +56,7 @@ def export(
 ) -> list[Outcome[Scores]]:
     """Every case of the shard, exported as asked for. One that cannot be keeps its mask and its scores."""
     done = _exported(cases, labels, output / DICOM, pool) if config.dicom_seg else arriving(cases)
-    return logged("export", hand_on(done, belt))
+    return list(hand_on(logged("export", done), belt))
 
 
 def _exported(cases: Line[Scores], labels: Mapping[int, str], folder: Path, pool: str) -> Iterator[Outcome[Scores]]:

@@ -9,7 +9,10 @@ from importlib import import_module
 
 from tasks.nursery import unwatched
 
-STAGES = ("distributed.nanny", "tasks.ingest", "tasks.preprocess", "tasks.postprocess", "tasks.evaluate", "tasks.work")
+STAGES = (
+    *("distributed.nanny", "tasks.ingest", "tasks.preprocess", "tasks.infer", "tasks.postprocess", "tasks.evaluate"),
+    "tasks.work",
+)
 
 with unwatched():
     for stage in STAGES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     known = {name: by_value(of_class, model) for name, of_class in doubts.items()}
     signs = read_signs(whole, model.labels, known | {"removed": removed_fraction(answer, values)})
     flags = sign_flags(signs, volumes_ml, model.labels, model.fingerprint)
-    segmentation = Segmentation(
+    return Segmentation(
         case=replace(case, warnings=(*case.warnings, *flags)),
         mask=path,
         mask_sha256=hash_files([path]),
@@ -64,8 +64,6 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
         signs=signs,
         intensity=prepared.intensity,
     )
-    prediction.logits.unlink()
-    return segmentation
 
 
 @task(name="postprocess", cache_policy=NO_CACHE)
@@ -74,7 +72,17 @@ def postprocess(
 ) -> list[Outcome[Segmentation]]:
     """Every case of the shard back on its own grid, in parallel, in the order they were finished and put on `belt`."""
     done = stream_cases(pool, "postprocess", postprocess_case, cases, model, masks)
-    return logged("postprocess", hand_on((after for _, after in done), belt))
+    return list(hand_on(logged("postprocess", _without_logits(done)), belt))
+
+
+def _without_logits(
+    done: Iterable[tuple[Outcome[Prediction], Outcome[Segmentation]]],
+) -> Iterator[Outcome[Segmentation]]:
+    """What is done; the logits go only now: a process that died at its end leaves them for the one that repeats it."""
+    for before, after in done:
+        if before.value:
+            before.value.logits.unlink(missing_ok=True)
+        yield after
 
 
 def stepped_axis(geometry: Geometry, plan: Plan) -> int | None:

@@ -78,7 +78,7 @@ def preprocess(
 ) -> list[Outcome[Prepared]]:
     """Every case of the shard on the network's grid, in parallel, in the order they were finished and put on `belt`."""
     done = stream_cases(pool, "preprocess", preprocess_case, cases, model.plan, work, model.fingerprint)
-    return logged("preprocess", hand_on((after for _, after in done), belt))
+    return list(hand_on(logged("preprocess", (after for _, after in done)), belt))
 
 
 def check_channels(case: Case, plan: Plan) -> None:

@@ -34,6 +34,24 @@ def let_bars_speak() -> None:
             handler.setLevel(logging.WARNING)
 
 
+def outlive_the_terminal() -> None:
+    """What is logged to a pipe that nobody reads any more is lost, and that is all.
+
+    rich would end the thread that logs (SystemExit): one of the stages of a night whose Prefect worker was killed.
+    """
+    for handler in [*logging.getLogger("prefect").handlers, *logging.getLogger().handlers]:
+        if isinstance(handler, PrefectConsoleHandler):
+            _mute_when_closed(handler.console)
+
+
+def _mute_when_closed(console: Console) -> Console:
+    def mute() -> None:
+        console.quiet = True
+
+    console.on_broken_pipe = mute  # type: ignore[method-assign]
+    return console
+
+
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
     """A bar of `total` steps (None: nobody knows how many) called `title` on standard error, while the block runs.
@@ -88,6 +106,6 @@ def _display() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=_mute_when_closed(Console(stderr=True)),
         disable=not sys.stderr.isatty(),
     )

@@ -1,6 +1,7 @@
 """Work on a case that goes wrong in one way each. A module of its own, so that worker processes can import it."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -88,3 +89,9 @@ def die_twice_at_three(number: int, folder: Path) -> int:
         (folder / f"{os.getpid()}").touch()
         os._exit(139)
     return number
+
+
+def be_killed(counts: Path, then: str) -> None:
+    """Kills its process as the kernel does, after the kernel's `counts` say `then`."""
+    counts.write_text(then)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -88,7 +88,7 @@ def evaluate(
     """Every case of the shard scored, in parallel. A case whose reference is refused keeps its mask, unscored."""
     done = stream_cases(pool, "evaluate", evaluate_case, cases, labels, config)
     scored = (keep_refused(before, after, labels, config) for before, after in done)
-    return logged("evaluate", hand_on(scored, belt))
+    return list(hand_on(logged("evaluate", scored), belt))
 
 
 def keep_refused(

@@ -71,7 +71,7 @@ def find_cases(
 def ingest(cohort: Path, references: Path | None, output: Path, config: IngestConfig, pool: str, state: Path) -> Intake:
     """Every case of `cohort` outside of `output`, its headers read in parallel."""
     intake = find_cases(cohort, references, output, config, pool, state)
-    logged("ingest", list(intake.cases))
+    list(logged("ingest", intake.cases))
     for code, count in Counter(item.code for item in intake.set_aside).items():
         get_run_logger().info("ingest: %d files set aside: %s", count, code)
     return intake

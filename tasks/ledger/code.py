@@ -21,9 +21,11 @@ ORCHESTRATION = frozenset(
     {
         f"tasks.{name}"
         for name in (
+            "apart",
             "attempt",
             "belt",
             "deaths",
+            "lanes",
             "nursery",
             "pool",
             "pool_config",

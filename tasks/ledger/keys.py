@@ -19,7 +19,7 @@ MASK_STAGE = "postprocess"
 """The last stage that the mask depends on."""
 _CODE = {
     "preprocess": "tasks.preprocess",
-    "infer": "tasks.infer",
+    "infer": "tasks.infer.case",
     "postprocess": "tasks.postprocess",
     "evaluate": "tasks.evaluate.evaluate",
 }

@@ -109,7 +109,7 @@ def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
     """Rename to `CASE.nii.gz.old` every mask, and `CASE.dcm.old` every DICOM SEG, that this run did not write anew.
 
     Its case could not be segmented tonight, or has left the cohort. Nobody is to take last week's mask for tonight's.
-    What a killed run left half written is removed.
+    What a killed run left half written is removed, and what was put aside of a case that has a mask again.
     """
     exported = masks.with_name(DICOM)
     for half in [*masks.glob(".*.part"), *exported.glob(".*.part")]:
@@ -118,3 +118,6 @@ def retire_old_masks(outcomes: Sequence[Outcome[Scores]], masks: Path) -> None:
     written = {path for one in found for path in (one.mask, one.dicom_seg)}
     for former in {*masks.glob("*.nii.gz"), *exported.glob("*.dcm")} - written:
         former.replace(former.with_name(f"{former.name}{RETIRED}"))
+    for aside in [*masks.glob(f"*{RETIRED}"), *exported.glob(f"*{RETIRED}")]:
+        if aside.with_suffix("") in written:
+            aside.unlink()

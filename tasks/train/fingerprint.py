@@ -78,7 +78,8 @@ def fingerprint_case(case: Case, dataset: Dataset, channels: int) -> Fingerprint
 def fingerprint(cases: Sequence[Outcome[Case]], dataset: Dataset, pool: str) -> list[Outcome[Fingerprint]]:
     """What every case looks like, in parallel; image and reference are checked on the way."""
     channels = len(dataset.modalities) or usual_channels(cases)
-    return logged("fingerprint", map_cases(pool, "fingerprint", fingerprint_case, cases, dataset, channels))
+    done = map_cases(pool, "fingerprint", fingerprint_case, cases, dataset, channels)
+    return list(logged("fingerprint", done))
 
 
 def usual_channels(cases: Sequence[Outcome[Case]]) -> int:

@@ -62,7 +62,8 @@ def prepare(
     fingerprints: Sequence[Outcome[Fingerprint]], plan: Plan, dataset: Dataset, work: Path, pool: str
 ) -> list[Outcome[TrainingVolume]]:
     """Every case on the network's grid, in parallel."""
-    return logged("prepare", map_cases(pool, "prepare", prepare_case, fingerprints, plan, sorted(dataset.labels), work))
+    done = map_cases(pool, "prepare", prepare_case, fingerprints, plan, sorted(dataset.labels), work)
+    return list(logged("prepare", done))
 
 
 def load_volume(volume: TrainingVolume) -> Volume:

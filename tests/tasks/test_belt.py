@@ -32,15 +32,16 @@ def test_a_full_belt_stops_the_stage_before_it():
     thread.join()
 
 
-def test_a_stage_that_breaks_stops_those_before_and_after_it_and_the_run_is_told_why():
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_stage_that_breaks_stops_those_before_and_after_it_and_the_run_is_told_why(error):
     """The first stage has more than the belt holds: it would wait for ever for one that takes no more."""
 
     def broken(line):
         yield next(arriving(line))
-        raise ZeroDivisionError
+        raise error
 
     def work(outcomes, belt):
-        with suppress(LineStoppedError, ZeroDivisionError):
+        with suppress(LineStoppedError, ZeroDivisionError, SystemExit):
             list(hand_on(outcomes, belt))
 
     def line():
@@ -52,7 +53,7 @@ def test_a_stage_that_breaks_stops_those_before_and_after_it_and_the_run_is_told
             list(arriving(second))
 
     stages: list[threading.Thread] = []
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         line()
     for stage in stages:
         stage.join(timeout=5)

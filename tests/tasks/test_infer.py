@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.infer import InferenceConfig, infer_case, sums_in_file
+from tasks.infer import InferenceConfig, infer_case
+from tasks.infer.case import sums_in_file
 from tasks.model import Model, Plan
 from tasks.scan.errors import NotEnoughMemory, UnknownSetting
 from tasks.scan.records import Case, Geometry, Prediction, Prepared, Shape, Source
@@ -51,12 +52,11 @@ def echo_in_little_memory(image: torch.Tensor) -> torch.Tensor:
 CPU = InferenceConfig(device="cpu", precision="float32")
 
 
-def test_a_case_is_computed_and_its_image_is_no_longer_on_disk(tmp_path):
+def test_a_case_is_computed(tmp_path):
     case = prepared(tmp_path)
     image = np.load(case.voxels)
     prediction = infer_case(case, [echo], MODEL, CPU, tmp_path)
     assert np.array_equal(np.load(prediction.logits)[1], 2 * image[0])
-    assert not case.voxels.exists()
     assert prediction.prepared.case.warnings == ()
 
 
@@ -66,7 +66,7 @@ def test_sums_on_disk_give_the_logits_that_sums_in_memory_give(tmp_path, monkeyp
     monkeypatch.setattr(memory, "SUMS_IN_MEMORY_BYTES", 100)
     on_disk = infer_case(prepared(tmp_path), [echo], MODEL, CPU, tmp_path).logits
     assert np.array_equal(np.load(on_disk), in_memory)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.logits.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.image.npy", "c.logits.npy"]
 
 
 def test_a_device_without_memory_takes_smaller_tiles_and_the_case_says_so(tmp_path):

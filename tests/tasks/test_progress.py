@@ -58,3 +58,17 @@ def test_without_a_terminal_the_log_keeps_its_lines():
 
 def test_outside_of_a_run_no_server_is_told_of_progress():
     progress_artifact("read")(0.5)  # without a server to tell, this would fail
+
+
+def test_a_log_that_nobody_reads_any_more_ends_nothing():
+    """The standard error of a night is read by its Prefect worker, which may be killed."""
+    code = (
+        "import logging, prefect.logging\nfrom prefect.logging.configuration import setup_logging\nsetup_logging()\n"
+        "from tasks.progress import outlive_the_terminal\noutlive_the_terminal()\n"
+        "logging.getLogger('prefect').warning('nobody hears this')\nprint('went on')"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writing, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (0, "went on\n")

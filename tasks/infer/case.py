@@ -1,0 +1,154 @@
+"""The logits of the networks for one prepared case, in the way that fits into the memory there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from tasks.infer.machine import InferenceConfig, Machine
+from tasks.model import Model, Plan
+from tasks.scan.errors import NotEnoughMemory
+from tasks.scan.files import save_array, temporary_name
+from tasks.scan.planes import let_go
+from tasks.scan.records import Prediction, Prepared
+from unet.backends import Network
+from unet.inference import Seams, Sums, predict_in
+from unet.ladder import climb_down
+from unet.memory import Way, choose_way, smallest_way
+
+CPU = torch.device("cpu")
+ON_CPU = "on the CPU"
+
+
+def infer_case(
+    prepared: Prepared,
+    networks: Sequence[Network],
+    model: Model,
+    config: InferenceConfig,
+    work: Path,
+    on_cpu: Callable[[], Sequence[Network]] = list,
+) -> Prediction:
+    """The logits of `networks` for `prepared`, written to `work`.
+
+    On a GPU that runs out of memory: in smaller tiles, then summed on the CPU, then by the networks of `on_cpu`. Raises
+    NotEnoughMemory, before anything is computed, when it would need more than there is.
+    """
+    machine = config.resolved()
+    path = work / f"{prepared.case.name}.logits.npy"
+    asked = _Question(voxels=np.load(prepared.voxels, mmap_mode="c"), model=model, mirror=config.mirror, path=path)
+    way = plan_way(prepared.case.name, asked.size, model.plan, config, machine)
+    small = smaller_way(way, asked.size, model.plan, machine)
+    rungs: list[tuple[str, Callable[[], dict[int, float]]]] = [
+        ("", lambda: _answer(asked, way, machine.device, networks)),
+        ("in smaller tiles", lambda: _answer(asked, small, machine.device, networks)),
+    ]
+    if machine.device.type != CPU.type:
+        there = replace(config, device="cpu", backend="auto", memory_gb=0.0)
+
+        def answer_on_cpu() -> dict[int, float]:
+            whole = plan_way(prepared.case.name, asked.size, model.plan, there, there.resolved())
+            return _answer(asked, whole, CPU, on_cpu())
+
+        rungs += [
+            ("in smaller tiles, summed on the CPU", lambda: _answer(asked, small, CPU, networks)),
+            (ON_CPU, answer_on_cpu),
+        ]
+    fallback, agreement = climb_down(rungs)
+    if fallback:
+        prepared = with_warning(prepared, f"{machine.device.type} ran out of memory: computed {fallback}")
+    used = CPU if fallback == ON_CPU else machine.device
+    return Prediction(prepared=prepared, logits=path, device=used.type, agreement=agreement, fallback=fallback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What the networks are asked of a case, in whichever way: an image (C, X, Y, Z), mapped to memory from its file,
+    and where the logits belong."""
+
+    voxels: NDArray[np.float32]
+    model: Model
+    mirror: bool
+    path: Path
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return self.voxels.shape[1:]
+
+
+def _answer(asked: _Question, way: Way, device: torch.device, networks: Sequence[Network]) -> dict[int, float]:
+    """The agreement of `networks`, whose logits are in the file then; summed on `device`, or in the file itself."""
+    plan, image = asked.model.plan, torch.from_numpy(asked.voxels)
+    mirror_axes = plan.augment.mirror_axes if asked.mirror else ()
+    seams = Seams(slice_axis=plan.slice_axis, nnunet=plan.nnunet is not None)
+    if way.tile is not None and way.on_disk:
+        with sums_in_file(asked.path, (plan.network.out_channels, *asked.size), beside=asked.voxels) as sums:
+            return predict_in(way.tile, networks, image, mirror_axes, sums, seams).agreement
+    answer = predict_in(way.tile, networks, image.to(device), mirror_axes, seams=seams)
+    save_array(asked.path, answer.logits.cpu().numpy())
+    return answer.agreement
+
+
+def smaller_way(way: Way, size: tuple[int, ...], plan: Plan, machine: Machine) -> Way:
+    """What is tried without memory for `way`: tiles of the training's patch, or single slices of a 2-D network."""
+    smallest = smallest_way(plan.network, size, plan.patch, machine.appetite)
+    if plan.slice_axis is None or smallest.tile is None:
+        return smallest
+    tile = tuple(1 if axis == plan.slice_axis else side for axis, side in enumerate(smallest.tile))
+    return replace(smallest, tile=tile, on_disk=way.on_disk)
+
+
+def with_warning(prepared: Prepared, warning: str) -> Prepared:
+    """`prepared`, whose case has one more warning."""
+    case = replace(prepared.case, warnings=(*prepared.case.warnings, warning))
+    return replace(prepared, case=case)
+
+
+def plan_way(case: str, size: tuple[int, ...], plan: Plan, config: InferenceConfig, machine: Machine) -> Way:
+    """The way to run an image of `size` in the memory there is. Raises NotEnoughMemory."""
+    free = config.memory_gb * 2**30 or free_bytes(machine.device)
+    way = choose_way(plan.network, size, plan.patch, machine.appetite, free, fixed=plan.fixed_tile)
+    if way is None:
+        needed = smallest_way(plan.network, size, plan.patch, machine.appetite).needed_bytes
+        raise NotEnoughMemory(
+            case,
+            found=f"{' × '.join(str(side) for side in size)} voxels at the model's spacing, for which "
+            f"{needed / 2**30:.1f} GB are needed at least",
+            needed=f"no more than the {free / 2**30:.1f} GB that are free",
+            remedy="run it where there is more memory, or with nothing beside it",
+        )
+    return way
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that `device` has free."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available)
+
+
+@contextmanager
+def sums_in_file(path: Path, shape: tuple[int, ...], beside: NDArray[Any]) -> Iterator[Sums]:
+    """Zeros of `shape` in the array file `path`, whose parts leave this process's memory when they are let go.
+
+    So do those of `beside`, an array that may be mapped from a file, too.
+    """
+    temporary = temporary_name(path)
+    mapped = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+    with temporary.open("r+b") as whole:  # room on the disk for all of it: a map that finds none kills the process
+        os.posix_fallocate(whole.fileno(), 0, temporary.stat().st_size)
+
+    def let_both_go() -> None:
+        let_go(mapped)
+        let_go(beside)
+
+    yield Sums(values=torch.from_numpy(mapped), let_go=let_both_go)
+    temporary.replace(path)

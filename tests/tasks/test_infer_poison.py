@@ -1,0 +1,134 @@
+"""A case that kills or hangs the process of the network costs itself, and no other.
+
+The poison is a pipe in the place of the prepared image: who reads it hangs, and while it hangs the process can be
+killed, as the kernel does with one that takes too much memory.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from prefect.logging import disable_run_logger
+
+from tasks.infer import InferenceConfig, Weights, infer, open_network
+from tasks.model import Model, Plan, save_model
+from tasks.scan.records import Case, Geometry, Outcome, Prediction, Prepared, Source
+from unet import UNet, UNetConfig
+
+STAGE = import_module("tasks.infer.infer")
+SIDE = 12
+NETWORK = UNetConfig(dimensions=3, out_channels=2, features=(2, 4))
+CPU = InferenceConfig(device="cpu", precision="float32")
+AFFINE = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Iterator[tuple[Model, Weights]]:
+    folder = tmp_path_factory.mktemp("model")
+    plan = Plan(network=NETWORK, spacing_mm=(1, 1, 1), patch=(8, 8, 8), batch_size=1)
+    torch.manual_seed(0)
+    saved = save_model(Model(plan=plan, labels={1: "a"}, weights_sha256=""), [UNet(NETWORK).eval()], folder)
+    before = set(psutil.Process().children(recursive=True))
+    with open_network(Weights(folder=folder), saved, CPU):
+        yield saved, Weights(folder=folder)
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [one for one in left if "forkserver" in " ".join(one.cmdline()) and one.parent().pid != os.getpid()]
+
+
+def prepared(folder: Path, name: str) -> Outcome[Prepared]:
+    """A case whose image is 12³ voxels of noise, or, where it is called poison, never comes."""
+    voxels = folder / f"{name}.image.npy"
+    if name.startswith("poison"):
+        os.mkfifo(voxels)
+    else:
+        np.save(voxels, np.random.default_rng(0).normal(size=(1, SIDE, SIDE, SIDE)).astype(np.float32))
+    shape = (SIDE, SIDE, SIDE)
+    case = Case(
+        name=name,
+        image=Source(format="nifti", files=(folder / f"{name}.nii",)),
+        geometry=Geometry(shape=shape, affine=AFFINE),
+    )
+    value = Prepared(
+        case=case,
+        voxels=voxels,
+        canonical_shape=shape,
+        crop_start=(0, 0, 0),
+        crop_shape=shape,
+        resampled_shape=shape,
+        input_sha256="",
+    )
+    return Outcome(name=name, case=case, value=value)
+
+
+def kill_who_reads(pipe: Path, times: int) -> threading.Thread:
+    """Kills the process that opens `pipe`, as soon as one does, so many times."""
+
+    def kill() -> None:
+        for _ in range(times):
+            writing = os.open(pipe, os.O_WRONLY)  # returns when somebody reads
+            for child in psutil.Process().children(recursive=True):
+                if has_open(child.pid, pipe):
+                    child.kill()
+                    child.wait(10)
+            os.close(writing)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    return killer
+
+
+def has_open(pid: int, path: Path) -> bool:
+    for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - names alone
+        with suppress(OSError):  # closed meanwhile
+            if Path(f"/proc/{pid}/fd/{number}").readlink() == path:
+                return True
+    return False
+
+
+def inferred(
+    cases: list[Outcome[Prepared]], model: tuple[Model, Weights], work: Path
+) -> dict[str, Outcome[Prediction]]:
+    with disable_run_logger():
+        return {one.name: one for one in infer.fn(cases, *model, CPU, work)}
+
+
+def test_a_case_that_kills_the_network_s_process_each_time_costs_itself_alone(model, tmp_path):
+    cases = [prepared(tmp_path, name) for name in ("a", "poison", "b", "c", "d")]
+    killer = kill_who_reads(tmp_path / "poison.image.npy", times=2)
+    outcomes = inferred(cases, model, tmp_path)
+    killer.join(60)
+    assert {name: bool(one.value) for name, one in outcomes.items()} == {
+        "a": True, "poison": False, "b": True, "c": True, "d": True
+    }  # fmt: skip
+    problem = outcomes["poison"].problem
+    assert (problem.stage, problem.status, problem.reason) == ("infer", "quarantined", "worker_died")
+    assert "the network's process was ended by SIGKILL each time it was tried" in problem.message
+
+
+def test_a_case_that_hangs_in_the_network_costs_itself_alone(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(STAGE, "CASE_SECONDS", 3.0)
+    outcomes = inferred([prepared(tmp_path, name) for name in ("a", "poison", "b")], model, tmp_path)
+    assert [bool(outcomes[name].value) for name in ("a", "poison", "b")] == [True, False, True]
+    problem = outcomes["poison"].problem
+    assert (problem.status, problem.reason) == ("quarantined", "case_timed_out")
+    assert "stage infer took more than 5 s" in problem.message
+
+
+def test_a_case_that_was_beside_one_that_kills_is_tried_again_and_has_the_logits_it_would_have(model, tmp_path):
+    alone = inferred([prepared(tmp_path, "alone")], model, tmp_path)["alone"]
+    killer = kill_who_reads(tmp_path / "poison.image.npy", times=2)
+    beside = inferred([prepared(tmp_path, name) for name in ("poison", "a")], model, tmp_path)["a"]
+    killer.join(60)
+    assert np.array_equal(np.load(beside.value.logits), np.load(alone.value.logits))
+
+
+def test_the_image_of_a_case_that_is_through_is_no_longer_on_disk(model, tmp_path):
+    inferred([prepared(tmp_path, "a")], model, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.logits.npy"]
