@@ -2,8 +2,9 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
+TOOLS := .venv-tools
 
-.PHONY: demo test install check lock clean
+.PHONY: demo test install check lock audit sbom clean
 
 demo: install
 	$(RUN)/segment-cohort demo
@@ -31,5 +32,22 @@ lock: install
 		--no-emit-trusted-host --no-header --allow-unsafe --output-file requirements.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock
 
+# Is what is installed what the lock says, does it fit together, and is any of it known to be vulnerable? Only the last
+# question needs a network; where nobody answers it, that is an error too. The tools live apart: they are no dependency.
+audit: install $(TOOLS)/.installed
+	$(RUN)/python -m pip check
+	$(RUN)/python -m pip install --dry-run --no-index --no-deps --quiet --requirement requirements.lock
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement requirements.lock
+
+# The software bill of materials (CycloneDX, JSON) of what is installed, to sbom.json.
+sbom: install $(TOOLS)/.installed
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json \
+		$(RUN)/python
+
+$(TOOLS)/.installed: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(TOOLS) demo sbom.json

@@ -30,6 +30,7 @@ from unet import (
     soft_dice_loss,
     train,
 )
+from unet.backends import ready
 from unet.devices import choose_precision
 from unet.metrics import dice
 
@@ -126,10 +127,11 @@ def score(recipe: Recipe, task: Task) -> tuple[float, float, float]:
     start = time.perf_counter()
     trained = train(UNet(recipe.network), task.learnt, recipe.training, lambda _step, _network: None, recipe.loss)
     seconds = (time.perf_counter() - start) / (recipe.training.steps or 1)
-    precision = choose_precision(recipe.training.precision, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    run = ready(trained, "torch", cpu, choose_precision(recipe.training.precision, cpu))
     found = []
     for volume in task.unseen:
-        said = predict([trained], volume.image, task.patch, precision, recipe.mirror).argmax(0)
+        said = predict([run], volume.image, task.patch, recipe.mirror).logits.argmax(0)
         found.append([dice(said == value, volume.target == value) for value in (1, 2)])
     head, body = np.nanmean(found, axis=0)
     return float(head), float(body), seconds

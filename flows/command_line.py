@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -36,7 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command in POOLED:
         prepare_nursery()
     try:
-        return int(_load(f"flows.commands.{arguments.command}").execute(arguments))
+        code = int(_load(f"flows.commands.{arguments.command}").execute(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads what is printed, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except PipelineError as error:
         print(f"segment-cohort: {type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ from tasks.infer import InferenceConfig, Weights, open_network
 from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes, read_expected
 from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
 from tasks.pool import open_pool
-from tasks.report import FILES, FOLDERS, MASKS, put_aside
+from tasks.report import FILES, FOLDERS, MASKS, check_runs_before, put_aside
 from tasks.scan.errors import EmptyCohort, UnknownSetting, UnwritableOutput
 from tasks.scan.records import Case, Outcome
 from tasks.train import read_folds
@@ -59,7 +59,7 @@ def open_night(
     """The night, when cohort, model, device and output are fit for it; nothing is touched before all are checked.
 
     `remember`: whether there is a ledger. Raises EmptyCohort, ModelNotFound, CheckpointMismatch, UnknownSetting,
-    UnwritableOutput, UnreadableLedger or ServiceUnavailable.
+    UnwritableOutput, UnreadableLedger, UnreadableRun or ServiceUnavailable.
     """
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
     check_inputs(cohort, settings.references, output)
@@ -71,6 +71,7 @@ def open_night(
     if settings.inference.mirror:
         check_mirrored(description, model)
     check_ledger(output / LEDGER)
+    check_runs_before(output)
     recipes = describe_recipes(description, settings.inference, settings.evaluation, settings.export)
     ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
     weights = Weights(folder=model)

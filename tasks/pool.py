@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 import dask
 import psutil
-from distributed import Client, Future, LocalCluster, wait
+from distributed import Client, Future, LocalCluster, Security, wait
 
 from tasks.belt import Belt, Line, at_end, belt_of, take
+from tasks.cluster import certificates, client_of, reach
 from tasks.nursery import ENVIRONMENT, prepare_nursery
 from tasks.pool_config import PoolConfig
 from tasks.progress import progress_bar
@@ -58,17 +59,11 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
     """The scheduler's address: of the cluster that was named, or of a local one that ends with this block."""
     logging.getLogger("distributed").setLevel(logging.WARNING)  # who connects to whom is not the night's news
     if config.address:
-        try:
-            with Client(config.address, timeout=CONNECT_SECONDS) as client:
-                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-        except (OSError, TimeoutError) as error:
-            raise ServiceUnavailable(
-                f"no Dask scheduler with a worker answers at {config.address}: {error}; start it, or leave --dask out"
-            ) from error
-        yield config.address
+        yield reach(config, CONNECT_SECONDS)
         return
     count = config.workers or os.cpu_count() or 1
     memory = int(config.memory_mb * 1e6 or psutil.virtual_memory().total * 0.8 / count)
+    security = Security.temporary()  # others on this machine reach the port, too
     prepare_nursery()
     with (
         dask.config.set(
@@ -84,14 +79,17 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # None means port 8787, of which a machine has one, on every interface
             env=ENVIRONMENT,
+            security=security,
         ) as cluster,
     ):
         _own[cluster.scheduler_address] = (cluster, count)
+        certificates[cluster.scheduler_address] = security
         try:
             yield cluster.scheduler_address
         finally:
             del _own[cluster.scheduler_address]
             _slots.pop(cluster.scheduler_address, None)
+            del certificates[cluster.scheduler_address]
 
 
 def map_cases(
@@ -173,7 +171,7 @@ class _Window:
 
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
     """Place in the line, case, and result of each case on `belt`, as they finish."""
-    with Client(pool, timeout=BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
+    with client_of(pool, BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
         window = _Window(client=client, work=work, belt=belt, slots=_slots_of(client, pool))
         try:
             for step in _run_window(window):

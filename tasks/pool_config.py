@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import get_backend
@@ -21,7 +22,13 @@ class PoolConfig:
     memory_mb: float = 0
     """Memory that each of them may use; 0: an even share of four fifths of the machine's."""
     address: str | None = None
-    """Address of a Dask scheduler to use instead, for example tcp://10.0.0.5:8786."""
+    """Address of a Dask scheduler to use instead, for example tls://10.0.0.5:8786."""
+    tls_ca: Path | None = None
+    """File with the certificate (PEM) of the authority that vouches for all of a cluster whose address is tls://…"""
+    tls_certificate: Path | None = None
+    """File with the certificate by which that cluster knows this program."""
+    tls_key: Path | None = None
+    """File with the key of that certificate."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -30,6 +37,9 @@ class PoolConfig:
             raise ValueError("memory_mb must be 0 (an even share) or more")
         if self.address is not None:
             _check_address(self.address)
+        given = [file is not None for file in (self.tls_ca, self.tls_certificate, self.tls_key)]
+        if any(given) and not (all(given) and str(self.address).startswith("tls://")):
+            raise ValueError("tls_ca, tls_certificate and tls_key go together, with an address that begins with tls://")
 
 
 def _check_address(address: str) -> None:

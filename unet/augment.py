@@ -2,6 +2,7 @@
 
 The ranges are nnU-Net's (Isensee et al. 2021, supplement 4). Rotation, scaling and the choice of the patch are one
 sampling grid, so a voxel is interpolated once, straight from the whole volume, and no border is invented inside it.
+Interpolating blurs, and inference sees scans as sharp as they are: so part of the patches are not interpolated at all.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ class AugmentConfig:
     """Largest relative change of brightness and of contrast."""
     gamma: float = 0.4
     """Largest |log2| of the exponent of the gamma curve."""
+    affine_probability: float = 0.5
+    """Chance that a patch is turned and zoomed; the others are whole voxels of the volume, as sharp as they are."""
     mirror_axes: tuple[int, ...] = ()
     """Spatial axes that are flipped half of the time; recorded with the model, because inference may use only these."""
     probability: float = 0.3
-    """Chance of each intensity change; the affine part is always drawn."""
+    """Chance of each intensity change."""
 
 
 def draw_patch(
@@ -75,18 +78,27 @@ def _sample(volume: Tensor, position: Tensor, mode: str) -> Tensor:
 
 
 def random_affine(config: AugmentConfig, spacing_mm: tuple[float, ...], random: Generator) -> Tensor:
-    """A rotation, zoom and mirroring (n × n) that acts on voxel offsets, rotating in millimetres."""
-    dimensions = len(spacing_mm)
-    spacing = torch.tensor(spacing_mm)
+    """A rotation, zoom and mirroring (n × n) that acts on voxel offsets, rotating in millimetres.
+
+    Of a patch that is not turned, the identity, perhaps mirrored.
+    """
+    matrix = torch.eye(len(spacing_mm))
+    if _chance(random, config.affine_probability):
+        matrix = _turned(config, spacing_mm, random)
+    for axis in config.mirror_axes:
+        if _uniform(random) > 0:
+            matrix[axis] = -matrix[axis]
+    return matrix
+
+
+def _turned(config: AugmentConfig, spacing_mm: tuple[float, ...], random: Generator) -> Tensor:
+    dimensions, spacing = len(spacing_mm), torch.tensor(spacing_mm)
     matrix = torch.eye(dimensions) * (1 + config.scale * _uniform(random))
     for first in range(dimensions):
         for second in range(first + 1, dimensions):
             if max(spacing_mm[first], spacing_mm[second]) > 2 * min(spacing_mm[first], spacing_mm[second]):
                 continue  # turning across thick slices would only smear them
             matrix = matrix @ _rotation(dimensions, first, second, config.rotation_degrees * _uniform(random))
-    for axis in config.mirror_axes:
-        if _uniform(random) > 0:
-            matrix[axis] = -matrix[axis]
     return matrix * spacing / spacing[:, None]
 
 

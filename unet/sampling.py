@@ -74,6 +74,8 @@ def draw_batch(
     for _ in range(config.batch_size):
         volume, centre = _choose(volumes, places, config, random)
         affine = random_affine(config.augment, config.spacing_mm, random)
+        if torch.equal(affine.abs(), torch.eye(len(config.patch))):
+            centre = _on_voxels(centre, config.patch)
         image, target = draw_patch(volume.image, volume.target, centre, config.patch, affine)
         images.append(torch.cat([change_intensity(channel[None], config.augment, random) for channel in image]))
         targets.append(target)
@@ -102,6 +104,12 @@ def _inside(volume: Volume, patch: Tensor) -> tuple[Tensor, Tensor]:
     """Middle of `volume`, and how far from it a patch may be centred without leaving the volume, in voxels."""
     size = torch.tensor(volume.image.shape[1:], dtype=torch.float32)
     return (size - 1) / 2, (size - patch).clamp(min=0) / 2
+
+
+def _on_voxels(centre: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """The nearest place to `centre` from which the voxels of a patch that is not turned are voxels of the volume."""
+    half = (torch.tensor(patch) - 1) / 2
+    return (centre - half).round() + half
 
 
 def _spread(count: int, random: Generator) -> Tensor:

@@ -166,19 +166,18 @@ def _restore(parts: _Parts, path: Path | None) -> tuple[int, float]:
     for name, tensor in tensors.items():
         group, _, rest = name.partition(".")
         groups.setdefault(group, {})[rest] = tensor
+    of_parameters: dict[int, dict[str, Tensor]] = {}
     try:
         parts.network.load_state_dict(groups["network"])
         parts.average.load_state_dict(groups["average"])
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{path.name} is not a checkpoint of this network: {error}") from error
-    of_parameters: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in groups["optimiser"].items():
-        index, _, quantity = name.partition(".")
-        of_parameters.setdefault(int(index), {})[quantity] = tensor
-    state = parts.optimiser.state_dict()
-    parts.optimiser.load_state_dict({**state, "state": of_parameters})
-    parts.random.set_state(groups["random"][""])
-    return int(metadata["steps"]), float(metadata["seconds"])
+        for name, tensor in groups["optimiser"].items():
+            index, _, quantity = name.partition(".")
+            of_parameters.setdefault(int(index), {})[quantity] = tensor
+        parts.optimiser.load_state_dict({**parts.optimiser.state_dict(), "state": of_parameters})
+        parts.random.set_state(groups["random"][""])
+        return int(metadata["steps"]), float(metadata["seconds"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path.name} is not a checkpoint of this network and version: {error}") from error
 
 
 def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:

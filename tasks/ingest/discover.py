@@ -76,6 +76,7 @@ def ingest_case(found: Found, most_voxels: int = MOST_VOXELS) -> Case:
 def _find(cohort: Path, references: Path | None, search: Search) -> Finding:
     if cohort.is_file():
         return find_in_manifest(cohort, search)
+    search = replace(search, root=cohort)
     if is_nnunet(cohort):
         return find_in_nnunet(cohort, search)
     if is_decathlon(cohort):

@@ -24,7 +24,7 @@ class IngestConfig:
     """A file younger than this is looked at twice, this far apart; one that changed between is still being written."""
     most_voxels: int = MOST_VOXELS
     """A scan whose header claims more is refused before anything is allocated: 8 GB in float32."""
-    follow_links: bool = True
+    follow_links: bool = False
     """Read what a link leads to outside of the cohort, and say so; false: set the link aside."""
     volume: int | None = None
     """Of a NIfTI file of several volumes, the one to segment, counted from 0; None: such a file is quarantined."""

@@ -85,7 +85,7 @@ def memory_of(cohort: Path, state: Path) -> Path:
 def search_in_pool(pool: str) -> Search:
     """A search that opens files in the pool's processes only, and remembers them until it ends."""
     desk, key = Desk(pool=pool, memory=Memory()), secrets.token_bytes()
-    return Search(look=lambda files: look_in_pool(files, desk, key))
+    return Search(look=lambda files: look_in_pool(files, desk, key), follow_links=True)  # somebody named the folders
 
 
 def look_in_pool(files: Sequence[Path], desk: Desk, key: bytes) -> dict[Path, Glance]:

@@ -32,8 +32,10 @@ class Search:
 
     excluded: tuple[Path, ...] = ()
     """Folders that are not looked at, for example an output folder inside the cohort."""
-    follow_links: bool = True
-    """Whether a link may lead out of the folder that is searched."""
+    follow_links: bool = False
+    """Whether a link may lead out of `root`."""
+    root: Path | None = None
+    """The whole of what is searched, below which a link may always lead; None: each folder by itself."""
     look: Look = look_here
 
 
@@ -92,9 +94,10 @@ def find_in_manifest(manifest: Path, search: Search) -> Finding:
             "needed: case,image and, if there are any, reference and image_2, image_3 …, each once, with commas between"
         )
     rows = [{str(name): str(value or "").strip() for name, value in row.items() if name is not None} for row in rows]
-    files = {file for row in rows for file in _files_of(row, manifest.parent)}
+    files = {file for row in rows for file in _files_of(row, manifest.parent, search)}
     seen = search.look(sorted(files))
-    found = [_row(row, manifest.parent, seen) for row in rows]
+    known = replace(search, look=lambda asked: _known(asked, seen))
+    found = [_row(row, manifest.parent, known) for row in rows]
     return [case for case, _ in found], [item for _, items in found for item in items]
 
 
@@ -143,7 +146,9 @@ def looked_at_once(folders: Sequence[Path], search: Search) -> Search:
 
 def _walk_of(folder: Path, search: Search) -> _Walk:
     excluded = {path.resolve() for path in search.excluded}
-    return _Walk(root=folder.resolve(), follow_links=search.follow_links, seen=excluded)
+    own, whole = folder.resolve(), (search.root or folder).resolve()
+    root = whole if own.is_relative_to(whole) else own
+    return _Walk(root=root, follow_links=search.follow_links, seen=excluded)
 
 
 def _files(folder: Path, walk: _Walk) -> Iterator[Path]:
@@ -211,23 +216,23 @@ def _reference_of(row: dict[str, str], folder: Path) -> Path | None:
     return folder / row["reference"] if row.get("reference") else None
 
 
-def _files_of(row: dict[str, str], folder: Path) -> list[Path]:
+def _files_of(row: dict[str, str], folder: Path, search: Search) -> list[Path]:
     """The files that a row of a manifest is about: a folder's own, or those that it names."""
     reference = _reference_of(row, folder)
     named = [] if reference is None else [reference]
     for image in _images_of(row, folder).values():
-        named += list(_files(image, _walk_of(image, Search()))) if is_folder(image) else [image]
+        named += list(_files(image, _walk_of(image, search))) if is_folder(image) else [image]
     return named
 
 
-def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
+def _row(row: dict[str, str], folder: Path, search: Search) -> tuple[Found, list[SetAside]]:
     images, reference = _images_of(row, folder), _reference_of(row, folder)
-    channels, others = zip(*(_channel(image, seen) for image in images.values()), strict=True)
+    channels, others = zip(*(_channel(image, search) for image in images.values()), strict=True)
     needed = ("image", *(f"image_{number}" for number in range(2, len(images) + 1)))
     case = Found(
         name=safe_name(row["case"] or name_of_file(Path(images["image"].name), Path())),
         image=join_channels([channel.image for channel in channels]),
-        reference=None if reference is None else _named_source(reference, seen),
+        reference=None if reference is None else _named_source(reference, search),
         warnings=tuple(dict.fromkeys(warning for channel in channels for warning in channel.warnings)),
         channels=() if tuple(images) == needed else tuple(images),
         scans=max(channel.scans for channel in channels),
@@ -237,21 +242,24 @@ def _row(row: dict[str, str], folder: Path, seen: dict[Path, Glance]) -> tuple[F
     return case, [item for items in others for item in items]
 
 
-def _channel(image: Path, seen: dict[Path, Glance]) -> tuple[Found, list[SetAside]]:
+def _channel(image: Path, search: Search) -> tuple[Found, list[SetAside]]:
     """The file, or the one scan in the folder, that a manifest names; and what else lies there.
 
     Several scans are all of it, to be refused; where there is none, the folder is.
     """
     if not is_folder(image):
-        return Found(name="", image=_named_source(image, seen)), []
-    known = Search(look=lambda files: {file: seen[file] for file in files if file in seen})
-    cases, set_aside = find_in_folder(image, known)
+        return Found(name="", image=_named_source(image, search)), []
+    cases, set_aside = find_in_folder(image, search)
     if len(cases) == 1:
         return cases[0], set_aside
     together = tuple(sorted({file for case in cases for file in case.image.files})) or (image,)
     return Found(name="", image=Source(format="dicom", files=together), scans=max(1, len(cases))), set_aside
 
 
-def _named_source(file: Path, seen: dict[Path, Glance]) -> Source:
+def _named_source(file: Path, search: Search) -> Source:
     """The source that a manifest names: whatever it looks like, it is meant to be one."""
-    return source_of(file, seen[file])
+    return source_of(file, search.look([file])[file])
+
+
+def _known(files: Sequence[Path], seen: dict[Path, Glance]) -> dict[Path, Glance]:
+    return {file: seen[file] for file in files if file in seen}

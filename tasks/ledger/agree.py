@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from tasks.ledger.table import check_ledger, read_entries
+from tasks.ledger.table import read_entries
+from tasks.ledger.versions import check_ledger
 
 
 def ledger_findings(path: Path, masks: Mapping[str, str | None]) -> list[str]:

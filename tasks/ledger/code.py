@@ -24,6 +24,7 @@ ORCHESTRATION = frozenset(
             "apart",
             "attempt",
             "belt",
+            "cluster",
             "deaths",
             "lanes",
             "nursery",

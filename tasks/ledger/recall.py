@@ -17,7 +17,7 @@ from tasks.attempt import OF_CASE
 from tasks.export import DICOM
 from tasks.ledger.keys import STAGES, Recipes, chain, differences
 from tasks.ledger.look import Now, look_at_cases
-from tasks.ledger.table import Entry, read_entries, read_recipes, read_waiting, write_night
+from tasks.ledger.table import Entry, read_entries, read_recipes, read_waiting, renew_ledger, write_night
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 
 V = TypeVar("V")
@@ -70,6 +70,7 @@ def look_up(cases: Sequence[Outcome[Case]], ledger: Ledger, pool: str) -> Tonigh
     Raises UnreadableLedger or UnwritableOutput.
     """
     readable = [case.value for case in cases if case.value]
+    renew_ledger(ledger.path)
     entries = read_entries(ledger.path, [case.name for case in readable])
     recipes = read_recipes(ledger.path)
     now = look_at_cases([(case, entries.get(case.name)) for case in readable], ledger.masks, pool)

@@ -16,23 +16,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from tasks.ledger.versions import APPLICATION, REMEDY, TABLES, VERSION, bring_up_to_date
 from tasks.scan.errors import UnreadableLedger, UnwritableOutput
 from tasks.scan.records import Cost, Problem, Scores
 
 LEDGER = "ledger.sqlite"
-VERSION = 1
-APPLICATION = 0x5EC0401E
-"""Marks the file as a ledger of this program."""
-_SCHEMA = """
-CREATE TABLE recipes (sha256 TEXT PRIMARY KEY, ingredients TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE seen (name TEXT PRIMARY KEY, input TEXT, reference TEXT, reference_sha256 TEXT NOT NULL, seconds REAL)
-  WITHOUT ROWID;
-CREATE TABLE cases (name TEXT PRIMARY KEY, made TEXT NOT NULL, input TEXT, reference TEXT,
-  reference_sha256 TEXT NOT NULL, mask TEXT,
-  input_sha256 TEXT NOT NULL, content TEXT NOT NULL, result TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE stages (name TEXT, stage TEXT, key TEXT NOT NULL, recipe TEXT NOT NULL, PRIMARY KEY (name, stage))
-  WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,26 +71,14 @@ class Entry:
 _RESULT = TypeAdapter(Result)
 
 
-def check_ledger(path: Path) -> None:
-    """Raises UnreadableLedger when `path` holds something else than a ledger that this version can read.
-
-    It reads the first bytes alone, and changes nothing.
-    """
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb") as file:
-        head = file.read(100)
-    if head[:16] != b"SQLite format 3\0" or int.from_bytes(head[68:72], "big") != APPLICATION:
-        raise UnreadableLedger(f"'{path}' is no ledger of this program; {_REMEDY}")
-    version = int.from_bytes(head[60:64], "big")
-    if version != VERSION:
-        raise UnreadableLedger(
-            f"'{path}' was written by another version of this program (ledger {version}, this one reads {VERSION}); "
-            f"install that version, or {_REMEDY}"
-        )
-
-
-_REMEDY = "move it away: the next run then segments every case anew"
+def renew_ledger(path: Path) -> None:
+    """The ledger at `path`, if there is one, is of this version. Raises UnreadableLedger or UnwritableOutput."""
+    if path.exists():
+        with _opened(path) as ledger:
+            try:
+                bring_up_to_date(ledger, path)
+            except OSError as error:
+                raise UnwritableOutput(f"ledger '{path}': no copy of it can be kept: {error}; see to that") from error
 
 
 def read_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:
@@ -211,7 +187,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             ledger.execute("PRAGMA locking_mode = EXCLUSIVE")
             if is_new:  # in one transaction, in the file itself: before WAL, so that its first bytes tell its version
                 ledger.executescript(
-                    f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; {_SCHEMA} COMMIT;"
+                    f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
                 )
             ledger.execute("PRAGMA journal_mode = WAL")
             ledger.execute("PRAGMA synchronous = NORMAL")
@@ -219,9 +195,13 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         finally:
             ledger.close()
     except sqlite3.OperationalError as error:
+        if (
+            error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+        ):  # no trouble of the disk: a table is not what its number says
+            raise UnreadableLedger(f"'{path}' has other tables than a ledger has ({error}); {REMEDY}") from error
         raise UnwritableOutput(f"ledger '{path}': {error}; see to the disk, then start the run again") from error
     except sqlite3.DatabaseError as error:
-        raise UnreadableLedger(f"'{path}' is damaged ({error}); {_REMEDY}") from error
+        raise UnreadableLedger(f"'{path}' is damaged ({error}); {REMEDY}") from error
 
 
 @contextmanager

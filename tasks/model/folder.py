@@ -14,6 +14,7 @@ from tasks.scan.files import write_whole
 from unet import UNet, load_weights, save_weights
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+FORMAT = 2
 _ADAPTER = TypeAdapter(Model)
 
 
@@ -46,11 +47,17 @@ def read_model(folder: Path) -> Model:
     try:
         return _ADAPTER.validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "model"
-        raise CheckpointMismatch(
-            f"{path} is not a model of this version: {place}: {first['msg']}; copy the folder again, or train anew"
-        ) from error
+        raise CheckpointMismatch(f"{path} is not a model of this version: {_say_why(error)}") from error
+
+
+def _say_why(error: ValidationError) -> str:
+    """Where a description is not as it must be, and what to do; of one of another format, that alone."""
+    errors = error.errors()
+    if of_format := next((one for one in errors if one["loc"] == ("format",)), None):
+        found = of_format["input"]
+        return f"format: it is {found!r}, this one reads {FORMAT}; use the version that wrote it, or train anew"
+    place = ".".join(str(part) for part in errors[0]["loc"]) or "model"
+    return f"{place}: {errors[0]['msg']}; copy the folder again, or train anew"
 
 
 def load_networks(model: Model, folder: Path) -> list[UNet]:

@@ -47,6 +47,8 @@ class NnunetRules:
 class Plan:
     """What the training data decided: the grid the network works on, its shape, and what one step holds."""
 
+    __pydantic_config__ = FORBID_UNKNOWN
+
     network: UNetConfig
     spacing_mm: Spacing
     patch: Shape

@@ -10,13 +10,14 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tasks.report.provenance import RUN
+from tasks.report.provenance import RUN, check_record
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, as_csv
 from tasks.scan.files import temporary_name, write_whole
 
@@ -54,6 +55,12 @@ def previous_name(name: str) -> str:
     """
     stem, dot, kind = name.rpartition(".")
     return f"{stem}.previous{dot}{kind}"
+
+
+def check_runs_before(output: Path) -> None:
+    """Raises UnreadableRun when a newer version of this program wrote to `output`."""
+    for name in (RUN, previous_name(RUN)):
+        check_record(output / name)
 
 
 def put_aside(output: Path) -> None:
@@ -137,7 +144,8 @@ def _changed_most(before: pd.DataFrame, tonight: pd.DataFrame) -> pd.DataFrame:
     both = before.merge(tonight, on=keys, suffixes=("_before", "")).set_index(keys)
     cells = [column for column in METRICS_COLUMNS if column not in keys]
     former = both[[f"{column}_before" for column in cells]].set_axis(cells, axis=1)
-    scored = pd.DataFrame({"differs": former.ne(both[cells]).any(axis=1), "name": both["name"]})
+    differs = former.ne(both[cells]) & former.notna()  # what an older version did not write is no change
+    scored = pd.DataFrame({"differs": differs.any(axis=1), "name": both["name"]})
     for when in ("_before", ""):
         dice = pd.to_numeric(both[f"dice{when}"], errors="coerce")
         other = both["dice" if when else "dice_before"]
@@ -153,19 +161,23 @@ def _changed_most(before: pd.DataFrame, tonight: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The table at `path` as texts; without rows where there is none, or none that can be read: it is a memory."""
+    """The table at `path` as texts, columns that an older version did not have NaN.
+
+    Without rows where there is no table, or none that can be read: it is a memory.
+    """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         table = table.drop_duplicates(["case", *({"label"} & set(columns))])
-        return table.reindex(columns=list(columns), fill_value="")
+        return table.reindex(columns=list(columns))
     except (OSError, ValueError, KeyError):
         return pd.DataFrame(columns=list(columns), dtype=str)
 
 
 def _finished(record: Path) -> str:
     try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
+        finished = datetime.fromisoformat(json.loads(record.read_text(encoding="utf-8"))["finished"])
+        return finished.isoformat(timespec="seconds")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

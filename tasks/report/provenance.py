@@ -19,6 +19,8 @@ from tasks.scan.files import hash_files, write_whole
 from tasks.scan.records import Outcome, Scores
 
 RUN, MASKS = "run.json", "segmentations"
+FORMAT = 1
+"""Of `run.json` and of the tables: raised when what is in them already means something else, not when there is more."""
 RETIRED = ".old"
 """Added to the name of a mask of an earlier run, so that nobody takes it for one of this run."""
 PACKAGES = (
@@ -69,7 +71,7 @@ def describe_run(provenance: Mapping[str, Any], flow_run: str | None) -> dict[st
     """`provenance` with the time of the end, the id of the Prefect flow run, and the versions that ran."""
     versions = {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
     finished = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**provenance, "finished": finished, "flow_run": flow_run, "versions": versions}
+    return {"format": FORMAT, **provenance, "finished": finished, "flow_run": flow_run, "versions": versions}
 
 
 def write_run(
@@ -91,16 +93,41 @@ def write_run(
 def read_run(output: Path) -> Run:
     """The record of the run in `output`. Raises UnreadableRun when there is none, or one that is damaged."""
     try:
-        return _ADAPTER.validate_python(json.loads((output / RUN).read_text(encoding="utf-8")))
+        content = json.loads((output / RUN).read_text(encoding="utf-8"))
+        _refuse_newer(content, output / RUN)
+        return _ADAPTER.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or RUN
         raise UnreadableRun(f"'{output / RUN}' is damaged ({place}: {first['msg']}); run the night again") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         begun = " (one is at work, or was killed: run the night again)" if (output / ".lock").exists() else ""
         raise UnreadableRun(
             f"'{output}' holds no finished run{begun}: {error}; name the folder given as --output"
         ) from error
+
+
+def check_record(record: Path) -> None:
+    """Raises UnreadableRun when `record` is the `run.json` of a newer version: its tables may mean something else.
+
+    One that cannot be read says nothing; a run puts it aside.
+    """
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    _refuse_newer(content, record)
+
+
+def _refuse_newer(content: Any, record: Path) -> None:
+    found = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
+    if isinstance(found, int) and found > FORMAT:
+        versions = content.get("versions")
+        wrote = versions.get("segment-cohort", "") if isinstance(versions, dict) else ""
+        raise UnreadableRun(
+            f"'{record}' was written by a newer version of this program ({f'{wrote}, ' * bool(wrote)}format {found}, "
+            f"this one reads up to {FORMAT}); use that version, or choose another output folder"
+        )
 
 
 def verify_output(output: Path) -> list[str]:

@@ -16,7 +16,7 @@ from tasks.report.tables import as_csv, case_status, metrics_frame
 from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome, Scores
 
-TRENDS = "trends.csv"
+TRENDS, TRENDS_BEFORE = "trends.csv", "trends.previous.csv"
 KEPT, SHOWN = 400, 30
 """Nights that the table holds, and that the page shows."""
 STATUSES = ("segmented", "unchanged", "quarantined", "failed", "carried_over")
@@ -43,9 +43,13 @@ def add_night(
 ) -> pd.DataFrame:
     """`trends.csv` in `output` with the rows of this run, one a label, after those of the nights before; written.
 
-    The oldest of more than `KEPT` nights go. A table that cannot be read is begun anew: it is a memory, not a result.
+    The oldest of more than `KEPT` nights go. A table that cannot be read, or has columns that this version does not
+    know, is put aside as `trends.previous.csv`, and begun anew.
     """
-    nights = pd.concat([read_nights(output), night_frame(outcomes, labels, run)], ignore_index=True)
+    former = read_nights(output)
+    if former.empty and (output / TRENDS).exists():
+        (output / TRENDS).replace(output / TRENDS_BEFORE)
+    nights = pd.concat([former, night_frame(outcomes, labels, run)], ignore_index=True)
     recent = nights["finished"].drop_duplicates(keep="last").tail(KEPT)
     nights = nights[nights["finished"].isin(recent)].reset_index(drop=True)
     write_whole(output / TRENDS, as_csv(nights))
@@ -53,12 +57,17 @@ def add_night(
 
 
 def read_nights(output: Path) -> pd.DataFrame:
-    """The table in `output`, first night first; without rows where there is none, or none that can be read."""
+    """The table in `output`, first night first; without rows where there is none, or none that can be read.
+
+    Columns that an older version did not have are empty.
+    """
     empty = pd.DataFrame(columns=list(TRENDS_COLUMNS)).astype({"finished": str, "label": "int64"})
     try:
         types = {"finished": str, "model_sha256": str, "name": str}
         table = pd.read_csv(output / TRENDS, dtype=types, keep_default_na=False, na_values=[""])
-        return table.astype({"label": "int64"})[list(TRENDS_COLUMNS)]
+        if set(table.columns) - set(TRENDS_COLUMNS) or not {"finished", "label"} <= set(table.columns):
+            return empty
+        return table.astype({"label": "int64"}).reindex(columns=list(TRENDS_COLUMNS))
     except (OSError, ValueError, KeyError):
         return empty
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from prefect import get_run_logger, task
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.model import Model, Plan, save_model
 from tasks.progress import progress_bar
@@ -40,6 +40,8 @@ from unet.devices import DeviceName, Precision
 DEFAULT_MINUTES = 10.0
 WATCHED = 8
 """Held-out cases that the curve is drawn from, while training."""
+
+_PLAN = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +94,14 @@ def plan(
 ) -> Plan:
     """The plan that follows from the cases that are learnt from, or the one that `checkpoints` holds.
 
-    Raises EmptyCohort when no case is left, and MissingLabel when a label is in none of those of a split.
+    Raises EmptyCohort when no case is left, MissingLabel when a label is in none of those of a split, and
+    CheckpointMismatch when the plan was written by another version.
     """
     for split in splits:
         _require_labels(select(fingerprints, split.training), split, dataset)
     stored = checkpoints / "plan.json"
-    adapter = TypeAdapter(Plan)
     if stored.is_file():
-        return adapter.validate_json(stored.read_bytes())
+        return _read_plan(stored)
     learnt_from = {name for split in splits for name in split.training}
     usable = [one.value for one in select(fingerprints, tuple(learnt_from)) if one.value]
     made = make_plan(usable, len(dataset.labels) + 1, config, choose_device(device))
@@ -110,8 +112,19 @@ def plan(
         made.batch_size,
         "-".join(str(count) for count in made.network.features),
     )
-    write_whole(stored, adapter.dump_json(made))
+    write_whole(stored, _PLAN.dump_json(made))
     return made
+
+
+def _read_plan(stored: Path) -> Plan:
+    """The plan with which the training began that goes on. Raises CheckpointMismatch."""
+    try:
+        return _PLAN.validate_json(stored.read_bytes())
+    except ValidationError as error:
+        raise CheckpointMismatch(
+            f"'{stored}' is not a plan of this version; go on with the one that began the training, or leave "
+            "--resume out to train anew"
+        ) from error
 
 
 @task(name="train")

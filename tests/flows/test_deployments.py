@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from distributed.cli import dask_scheduler, dask_worker
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
 
 from flows.automations import PAYLOAD
+from flows.command_line import parser
 from flows.segment_cohort import segment_cohort
 from flows.train_unet import train_unet
 
@@ -106,6 +108,62 @@ def test_containers_wait_for_those_they_need_and_find_their_files():
         assert [name for name in service.get("env_file", []) if not (FOLDER / name).is_file()] == []
     build = services["server"]["build"]
     assert (FOLDER / build["context"] / build["dockerfile"]).is_file()
+
+
+def test_what_names_of_cases_depend_on_outlives_the_container_of_the_worker():
+    assert "state:/var/lib/segment-cohort" in COMPOSE["services"]["worker"]["volumes"]
+    assert set(COMPOSE["volumes"]) == {"database", "state"}
+
+
+KUBERNETES = {
+    (one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
+}
+PODS = {name: one["spec"]["template"]["spec"] for (kind, name), one in KUBERNETES.items() if kind == "Deployment"}
+CONTAINERS = [container for pod in PODS.values() for container in [*pod["containers"], *pod.get("initContainers", [])]]
+
+
+def test_kubernetes_knows_every_word_of_its_file():
+    validator = pytest.importorskip("kubernetes_validate", reason="not installed (pip install kubernetes-validate)")
+    for one in KUBERNETES.values():
+        validator.validate(one, validator.latest_version(), strict=True)
+
+
+def test_pods_are_nobody_special_and_only_each_other_may_reach_them():
+    for pod in PODS.values():
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert not pod["automountServiceAccountToken"]
+    assert not any(container["securityContext"]["allowPrivilegeEscalation"] for container in CONTAINERS)
+    policy, own = KUBERNETES["NetworkPolicy", "segment-cohort"]["spec"], {"matchLabels": {"app": "segment-cohort"}}
+    assert policy["podSelector"] == own
+    assert policy["ingress"] == [{"from": [{"podSelector": own}]}]
+    services = [one["spec"] for (kind, _), one in KUBERNETES.items() if kind == "Service"]
+    assert all("type" not in service for service in services)  # each is for the cluster alone
+
+
+def test_pods_mount_what_is_there_and_the_worker_keeps_its_state():
+    for pod in PODS.values():
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys()
+        claims = [
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in volumes.values()
+            if len(volume) > 1 and "persistentVolumeClaim" in volume
+        ]
+        assert all(("PersistentVolumeClaim", claim) in KUBERNETES for claim in claims)
+    state = {volume["name"]: volume for volume in PODS["segment-cohort-worker"]["volumes"]}["state"]
+    assert state["persistentVolumeClaim"]["claimName"] == "segment-cohort-state"
+
+
+def test_what_pods_are_to_run_is_what_dask_and_this_program_understand_and_what_the_composition_runs():
+    """The image's entry point is `python -m`."""
+    commands = {container["name"] + container["args"][0]: container["args"] for container in CONTAINERS}
+    assert parser().parse_args(commands["deployflows.command_line"][1:]).register_only
+    assert commands["workerprefect"] == COMPOSE["services"]["worker"]["command"]
+    assert " ".join(commands["serverprefect"]) in COMPOSE["services"]["server"]["command"][0]
+    for name, command in {"schedulerdask": dask_scheduler.main, "workerdask": dask_worker.main}.items():
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert [word for word in commands[name] if word.startswith("--") and word not in known] == []
 
 
 def test_no_file_of_the_deployments_holds_a_password():

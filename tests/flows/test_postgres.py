@@ -15,7 +15,13 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.states import Completed
 from prefect.utilities.asyncutils import run_coro_as_sync
 
@@ -23,6 +29,8 @@ from flows import services
 from tests.flows.conftest import free_port
 from tests.flows.test_schedule import SECONDS, TICKING, completed_run
 
+SECRET = "canary5150"
+PASSWORD = f"admin:{SECRET}"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 pytestmark = pytest.mark.timeout(600)
 
@@ -60,7 +68,7 @@ def database(tmp_path_factory):
         call("pg_ctl", "--pgdata", "data", "--wait", "--log", "log", "--options", options, "start")
         try:
             call("createdb", "--host", "127.0.0.1", "--port", str(port), "--username", "prefect", "prefect")
-            yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/prefect"
+            yield f"postgresql+asyncpg://prefect:{SECRET}@127.0.0.1:{port}/prefect"
         finally:
             call("pg_ctl", "--pgdata", "data", "--wait", "--mode", "immediate", "stop")
     finally:
@@ -77,7 +85,10 @@ def on_postgres(database, project, tmp_path_factory):
         patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "2")
         patch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", database)
         patch.setenv("PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS", "2")
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: tmp_path_factory.mktemp("prefect")}):
+        patch.setenv("PREFECT_SERVER_API_AUTH_STRING", PASSWORD)
+        home, password = tmp_path_factory.mktemp("prefect"), {PREFECT_API_AUTH_STRING: PASSWORD}
+        patch.setenv("PREFECT_API_AUTH_STRING", PASSWORD)
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home, **password}):
             try:
                 services.up(file)
                 yield database
@@ -134,5 +145,20 @@ def test_a_run_that_ended_long_ago_goes_by_itself_and_others_stay(on_postgres):
         with pytest.raises(ObjectNotFound):
             client.read_flow_run(long_ago)
         assert client.read_flow_run(lately).state_name == "Completed"
-    settings = httpx.get(f"{services.api_url()}/admin/settings").json()["server"]["services"]["db_vacuum"]
-    assert sorted(settings["enabled"]) == ["events", "flow_runs"]
+    settings = httpx.get(f"{services.api_url()}/admin/settings", auth=tuple(PASSWORD.split(":"))).json()
+    assert sorted(settings["server"]["services"]["db_vacuum"]["enabled"]) == ["events", "flow_runs"]
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_a_server_with_a_password_tells_nothing_without_it():
+    url = f"{services.api_url()}/admin/settings"
+    assert httpx.get(url).status_code == httpx.get(url, auth=("admin", "wrong")).status_code == 401
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_the_passwords_of_server_and_database_are_in_no_log_and_not_among_the_settings_it_tells():
+    told = httpx.get(f"{services.api_url()}/admin/settings", auth=tuple(PASSWORD.split(":"))).text
+    files = [file for file in get_current_settings().home.rglob("*") if file.is_file()]
+    assert "postgresql" in told or "database" in told
+    assert {"server.log", "worker.log"} <= {file.name for file in files}
+    assert [text for text in (told, *(file.read_text(errors="replace") for file in files)) if SECRET in text] == []

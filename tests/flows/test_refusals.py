@@ -121,6 +121,17 @@ def test_an_output_with_something_in_the_way_is_refused_before_the_first_case(ho
     assert re.search(f"UnwritableOutput: output '.*out': {message}", capfd.readouterr().err)
 
 
+@pytest.mark.parametrize("record", ["run.json", "run.previous.json"])
+def test_an_output_of_a_newer_version_is_refused_and_left_as_it_is(home, record, capfd):
+    (home / "out").mkdir()
+    (home / "out" / record).write_text('{"format": 99, "versions": {"segment-cohort": "9.0"}}')
+    found = everything(home)
+    assert run(home) == 2
+    assert everything(home) == found
+    assert "UnreadableRun: " in (said := capfd.readouterr().err)
+    assert "written by a newer version of this program (9.0, format 99, this one reads up to 1)" in said
+
+
 @pytest.mark.parametrize(
     ("flags", "cohort", "message"),
     [

@@ -171,6 +171,13 @@ def test_a_checkpoint_of_other_data_is_refused(dataset):
         exit_code(trained(dataset, fold=1, training={"epochs": 1}, resume=True))
 
 
+def test_a_plan_of_another_version_is_refused(dataset):
+    (dataset / "model" / "checkpoints").mkdir(parents=True)
+    (dataset / "model" / "checkpoints" / "plan.json").write_text('{"spacing": 3}')
+    with pytest.raises(CheckpointMismatch, match="plan.json' is not a plan of this version; go on with the one that"):
+        exit_code(trained(dataset, fold=1, training={"epochs": 1}, resume=True))
+
+
 def test_a_training_that_has_ended_is_not_resumed(dataset):
     trained(dataset, fold=1, training={"epochs": 1})
     with pytest.raises(UnknownSetting, match="has ended; leave --resume out to train anew"):

@@ -52,7 +52,13 @@ def test_weights_that_do_not_belong_to_the_description_are_refused(folder):
     ("place", "value", "message"),
     [
         ("colour", "red", "not a model of this version: colour: .*; copy the folder again"),
-        ("format", 1, "not a model of this version: format: "),
+        ("format", 1, "not a model of this version: format: it is 1, this one reads 2; use the version that wrote it"),
+        ("format", 3, "not a model of this version: format: it is 3, this one reads 2; use the version that wrote it"),
+        ("plan.rotated", True, "not a model of this version: plan.rotated: "),
+        ("plan.network.attention", True, "not a model of this version: plan.network.attention: "),
+        ("plan.augment.blur", 1, "not a model of this version: plan.augment.blur: "),
+        ("plan.window.log", True, "not a model of this version: plan.window.log: "),
+        ("keep_largest.smooth", True, "not a model of this version: keep_largest.smooth: "),
         ("labels", {"1": "head"}, "3 output maps has background and 2 labels, but 1 are named"),
         ("labels", {"1": "head", "2": "body", "3": "tail"}, "2 labels, but 3 are named"),
         ("labels", {"1": "head", "70000": "body"}, "labels must have values from 1 to 65535"),
@@ -78,6 +84,24 @@ def test_a_description_that_was_edited_is_refused(folder, place, value, message)
     (folder / "model.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointMismatch, match=message):
         read_model(folder)
+
+
+def test_a_model_of_format_1_is_refused_as_that_though_all_else_is_otherwise_too(tmp_path):
+    old = """{"plan": {"network": {"dimensions": 3, "in_channels": 1, "out_channels": 2, "features": [2, 4]},
+      "spacing_mm": [1, 1, 1], "patch": [8, 8, 8], "batch_size": 2, "window": null}, "labels": {"1": "head"},
+      "weights_sha256": "0", "mirror_axes": [0], "keep_largest": [1], "fingerprint": {}, "training": {}, "format": 1}"""
+    (tmp_path / "model.json").write_text(old)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointMismatch, match="format: it is 1, this one reads 2"):
+        read_model(tmp_path)
+
+
+def test_a_model_of_before_several_channels_and_slices_is_what_it_was(folder):
+    content = json.loads((folder / "model.json").read_text())
+    for later in ("further_windows", "slice_axis", "nnunet"):
+        del content["plan"][later]
+    (folder / "model.json").write_text(json.dumps(content))
+    assert read_model(folder).plan == PLAN
 
 
 def test_labels_need_not_be_consecutive(folder):

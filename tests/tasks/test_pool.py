@@ -6,10 +6,11 @@ import threading
 
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 
 from tasks import pool as pool_module
 from tasks.attempt import attempt
+from tasks.cluster import client_of
 from tasks.ingest.discover import ingest_case
 from tasks.ingest.found import Found
 from tasks.pool import PoolConfig, map_cases, map_small_cases, open_pool
@@ -142,8 +143,12 @@ def test_a_cluster_without_workers_is_refused_before_the_first_case(monkeypatch)
             pass
 
 
-def test_an_existing_cluster_is_used(pool):
-    with open_pool(PoolConfig(address=pool)) as address:
+def test_an_existing_cluster_is_used():
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        open_pool(PoolConfig(address=cluster.scheduler_address)) as address,
+    ):
+        assert address == cluster.scheduler_address
         assert map_cases(address, "double", poison.double, numbers(1))[0].value == 0
 
 
@@ -191,6 +196,6 @@ def test_a_pool_that_lost_all_its_processes_ends_the_run_by_name(monkeypatch):
 def test_a_pool_of_our_own_that_lost_all_its_processes_is_filled_anew(monkeypatch):
     monkeypatch.setattr(pool_module, "GONE_SECONDS", 2)
     with open_pool(PoolConfig(workers=1)) as address:
-        with Client(address) as client:
+        with client_of(address, 60) as client:
             client.retire_workers(close_workers=True)
         assert [result.value for result in map_cases(address, "double", poison.double, numbers(3))] == [0, 2, 4]

@@ -1,16 +1,20 @@
 """Training learns, repeats itself, and stops by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import mse_loss
 
 from unet import SamplingConfig, Step, TrainingConfig, UNet, UNetConfig, Volume, predict, train
 from unet.augment import AugmentConfig, draw_patch, random_affine
+from unet.checkpoint import load_tensors, save_tensors
 from unet.metrics import mean_squared_error
 from unet.sampling import draw_batch, foreground_places
 from unet.training import _schedule
 
 STILL = AugmentConfig(rotation_degrees=0, scale=0, shift=0, probability=0)
+TURNED = AugmentConfig(affine_probability=1)
 
 
 def bright_cube() -> Volume:
@@ -138,6 +142,17 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         train(UNet(UNetConfig(dimensions=3, out_channels=2, features=(4, 6))), [bright_cube()], settings, ignore)
 
 
+@pytest.mark.parametrize("lacks", ["random", "optimiser", "steps"])
+def test_a_checkpoint_that_lacks_what_this_version_goes_on_from_is_refused(tmp_path, lacks):
+    settings = config(steps=1, checkpoint=tmp_path / "c.safetensors")
+    train(network(), [bright_cube()], settings, ignore)
+    tensors, metadata = load_tensors(tmp_path / "c.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] != lacks}
+    save_tensors(kept, tmp_path / "c.safetensors", {name: text for name, text in metadata.items() if name != lacks})
+    with pytest.raises(ValueError, match="is not a checkpoint of this network and version"):
+        train(network(), [bright_cube()], settings, ignore)
+
+
 def test_a_line_is_learnt_by_regression():
     random = torch.Generator().manual_seed(0)
     clean = torch.sin(torch.linspace(0, 12, 64))[None]
@@ -199,7 +214,7 @@ def test_a_patch_reads_only_what_lies_under_it():
 
 def test_quantities_are_drawn_like_the_image():
     volume = bright_cube()
-    affine = random_affine(AugmentConfig(), (1.0, 1.0, 1.0), torch.Generator().manual_seed(3))
+    affine = random_affine(TURNED, (1.0, 1.0, 1.0), torch.Generator().manual_seed(3))
     image, target = draw_patch(volume.image, volume.image * 2, torch.tensor([7.0, 6.0, 4.0]), (8, 8, 8), affine)
     assert torch.allclose(target, image * 2)
 
@@ -220,16 +235,34 @@ def test_a_patch_beyond_the_border_is_background():
     assert labels.sum() == 0
 
 
+def test_a_patch_that_is_not_turned_is_as_sharp_as_the_scan():
+    grains = torch.rand(1, 9, 9, 9, generator=torch.Generator().manual_seed(0))
+    volumes = [Volume(grains, torch.ones(9, 9, 9, dtype=torch.uint8))]
+    still = AugmentConfig(affine_probability=0, probability=0, shift=0.4, mirror_axes=(0,))
+    images, labels = draw_batch(
+        volumes, foreground_places(volumes), sampling(patch=(4, 5, 6), batch_size=20, augment=still), torch.Generator()
+    )
+    inside = images[labels[:, None] == 1]
+    assert len(inside) > 1000
+    assert (inside[:, None] - grains.flatten()).abs().min(dim=1).values.max() < 1e-4
+
+
+def test_the_wished_share_of_patches_is_turned():
+    random, spacing = torch.Generator().manual_seed(0), (1.0, 1.0, 1.0)
+    turned = [random_affine(AugmentConfig(affine_probability=0.25), spacing, random) for _ in range(400)]
+    assert 70 < sum(not torch.equal(matrix, torch.eye(3)) for matrix in turned) < 130
+
+
 def test_image_and_labels_turn_together():
     volume = bright_cube()
     bright = Volume(volume.target[None].float(), volume.target)
-    affine = random_affine(AugmentConfig(), (1.0, 1.0, 1.0), torch.Generator().manual_seed(3))
+    affine = random_affine(TURNED, (1.0, 1.0, 1.0), torch.Generator().manual_seed(3))
     image, labels = draw_patch(bright.image, bright.target, torch.tensor([7.0, 6.0, 4.0]), (16, 12, 8), affine)
     assert ((image[0] > 0.5) == (labels == 1)).float().mean() > 0.97
 
 
 def test_thick_slices_are_not_turned_into_each_other():
-    matrix = random_affine(AugmentConfig(scale=0), (1.0, 1.0, 6.0), torch.Generator().manual_seed(0))
+    matrix = random_affine(replace(TURNED, scale=0), (1.0, 1.0, 6.0), torch.Generator().manual_seed(0))
     assert matrix[0, 1] != 0
     assert matrix[2, :2].abs().sum() == 0
     assert matrix[:2, 2].abs().sum() == 0
@@ -237,7 +270,7 @@ def test_thick_slices_are_not_turned_into_each_other():
 
 def test_rotation_is_in_millimetres():
     matrix = random_affine(
-        AugmentConfig(scale=0, rotation_degrees=40), (1.0, 1.5, 1.0), torch.Generator().manual_seed(0)
+        replace(TURNED, scale=0, rotation_degrees=40), (1.0, 1.5, 1.0), torch.Generator().manual_seed(0)
     )
     world = torch.diag(torch.tensor([1.0, 1.5, 1.0])) @ matrix @ torch.diag(torch.tensor([1.0, 1 / 1.5, 1.0]))
     assert torch.allclose(world @ world.T, torch.eye(3), atol=1e-5)

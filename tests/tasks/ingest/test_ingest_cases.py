@@ -155,23 +155,58 @@ def test_a_file_that_may_not_be_read_is_a_case_with_a_reason(cohort, pool):
     assert intake.cases[1].problem.remedy == "let the account that runs this read it"
 
 
-def test_a_link_out_of_the_cohort_is_followed_and_said(cohort, pool):
+def test_a_link_out_of_the_cohort_is_followed_and_said_where_that_is_asked(cohort, pool):
     outside = write_nifti(cohort.parent / "elsewhere" / "scan.nii.gz", VOXELS)
     (cohort / "linked.nii.gz").symlink_to(outside)
-    intake = look(cohort, pool)
+    intake = look(cohort, pool, IngestConfig(settle_seconds=0, follow_links=True))
     assert [outcome.value.warnings for outcome in intake.cases] == [
         (),
         ("read through a link that leads out of the cohort",),
     ]
 
 
-def test_a_link_out_of_the_cohort_is_set_aside_where_that_is_asked(cohort, pool):
-    (cohort.parent / "elsewhere").mkdir()
-    (cohort / "link").symlink_to(cohort.parent / "elsewhere")
+def test_links_out_of_the_cohort_are_set_aside_and_others_are_read(cohort, pool):
+    outside = write_nifti(cohort.parent / "elsewhere" / "scan.nii.gz", VOXELS)
+    (cohort / "folder").symlink_to(outside.parent)
+    (cohort / "file.nii.gz").symlink_to(outside)
+    (cohort / "chain.nii.gz").symlink_to(cohort / "file.nii.gz")
     (cohort / "inside.nii.gz").symlink_to(cohort / "good.nii.gz")
-    intake = look(cohort, pool, IngestConfig(settle_seconds=0, follow_links=False))
+    intake = look(cohort, pool)
     assert reasons(intake) == {"good": "", "inside": ""}
+    assert [(item.path.name, item.code) for item in intake.set_aside] == [
+        (name, "link_that_leads_out_of_the_cohort") for name in ("chain.nii.gz", "file.nii.gz", "folder")
+    ]
+
+
+def test_links_among_the_references_do_not_lead_out_of_them(cohort, pool, tmp_path):
+    outside = write_nifti(tmp_path / "elsewhere" / "good.nii.gz", VOXELS)
+    (tmp_path / "references").mkdir()
+    (tmp_path / "references" / "good.nii.gz").symlink_to(outside)
+    config = IngestConfig(settle_seconds=0)
+    intake = find_cases(cohort, tmp_path / "references", None, config, pool, tmp_path / "state")
+    assert [outcome.value.reference for outcome in intake.cases] == [None]
     assert [item.code for item in intake.set_aside] == ["link_that_leads_out_of_the_cohort"]
+
+
+def test_links_within_a_data_set_are_followed_from_one_subject_to_what_all_share(pool, tmp_path):
+    """As DataLad stores BIDS: each file of a subject is a link into a folder beside the subjects."""
+    (tmp_path / "in" / "sub-1" / "anat").mkdir(parents=True)
+    (tmp_path / "in" / "dataset_description.json").write_text("{}")
+    stored = write_nifti(tmp_path / "in" / ".git" / "annex" / "x.nii.gz", VOXELS)
+    (tmp_path / "in" / "sub-1" / "anat" / "sub-1_T1w.nii.gz").symlink_to(stored)
+    assert reasons(look(tmp_path / "in", pool)) == {"sub-1_T1w": ""}
+
+
+@pytest.mark.parametrize(("follow", "reason"), [(False, "unreadable_image"), (True, "")])
+def test_links_in_a_folder_that_a_manifest_names_do_not_lead_out_of_it_unless_that_is_asked(
+    pool, tmp_path, follow, reason
+):
+    outside = write_nifti(tmp_path / "elsewhere" / "scan.nii.gz", VOXELS)
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a" / "scan.nii.gz").symlink_to(outside)
+    (tmp_path / "in" / "list.csv").write_text("case,image\nA,a\n")
+    intake = look(tmp_path / "in" / "list.csv", pool, IngestConfig(settle_seconds=0, follow_links=follow))
+    assert reasons(intake) == {"A": reason}
 
 
 @pytest.mark.parametrize("wrong", [{"settle_seconds": -1}, {"settle_seconds": float("nan")}, {"most_voxels": 0}])

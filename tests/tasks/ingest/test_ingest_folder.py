@@ -59,11 +59,13 @@ def test_a_loop_of_links_ends_and_is_said(tmp_path: Path):
     assert reasons(tmp_path) == {"loop": "a link to a folder that is searched already"}
 
 
-def test_a_folder_outside_is_followed_through_its_link(tmp_path: Path):
+def test_a_folder_outside_is_followed_through_its_link_only_where_that_is_asked(tmp_path: Path):
     write_nifti(tmp_path / "elsewhere" / "b.nii.gz", VOXELS)
     (tmp_path / "cohort").mkdir()
     (tmp_path / "cohort" / "a").symlink_to(tmp_path / "elsewhere")
-    assert names(tmp_path / "cohort") == ["a-b"]
+    assert names(tmp_path / "cohort") == []
+    (case,), _ = discover(tmp_path / "cohort", None, Search(follow_links=True))
+    assert case.name == "a-b"
 
 
 def test_other_files_are_set_aside_with_a_reason(tmp_path: Path):

@@ -12,8 +12,8 @@ import pytest
 
 from tasks.evaluate import EvaluationConfig
 from tasks.infer import InferenceConfig
+from tasks.ledger import check_ledger, table
 from tasks.ledger import look as look_module
-from tasks.ledger import table
 from tasks.pool import PoolConfig, open_pool
 from tasks.scan.errors import UnreadableLedger
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
@@ -259,23 +259,6 @@ def test_a_file_changed_within_the_last_two_seconds_is_not_known_by_its_times(ho
     assert todo(look(home)[0]) == {}
 
 
-def test_a_ledger_of_another_version_is_refused_by_name_and_left_alone(home):
-    file = home.path("out/ledger.sqlite")
-    content = bytearray(file.read_bytes())
-    content[60:64] = (99).to_bytes(4, "big")
-    file.write_bytes(content)
-    with pytest.raises(UnreadableLedger, match="ledger 99, this one reads 1"):
-        table.check_ledger(file)
-    assert file.read_bytes() == content
-
-
-@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + bytes(84)])
-def test_what_is_no_ledger_is_refused_by_name(tmp_path, content):
-    (tmp_path / "ledger.sqlite").write_bytes(content)
-    with pytest.raises(UnreadableLedger, match="is no ledger of this program; move it away"):
-        table.check_ledger(tmp_path / "ledger.sqlite")
-
-
 def test_a_damaged_ledger_is_refused_by_name(home):
     file = home.path("out/ledger.sqlite")
     content = file.read_bytes()
@@ -287,7 +270,7 @@ def test_a_damaged_ledger_is_refused_by_name(home):
 def test_an_empty_file_is_a_ledger_that_a_kill_did_not_let_begin(home):
     file = home.path("out/ledger.sqlite")
     file.write_bytes(b"")
-    table.check_ledger(file)
+    check_ledger(file)
     assert set(look(home)[0].why.values()) == {"new"}
 
 

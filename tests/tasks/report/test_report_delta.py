@@ -1,5 +1,6 @@
 """One case for each way to differ from the night before."""
 
+import json
 from dataclasses import replace
 
 import pandas as pd
@@ -143,3 +144,18 @@ def test_the_page_says_what_changed_and_leads_to_it(tmp_path):
     assert "<td>0.900</td><td>0.500</td>" in section
     assert "<th>G</th>" in section  # it is gone: there is nothing to lead to
     assert ">A<" not in section  # unchanged
+
+
+def test_a_column_that_the_version_before_did_not_write_changes_no_case(tmp_path):
+    night(tmp_path, case("A"), case("B"))
+    for name in ("metrics.csv", "cases.csv"):
+        table = pd.read_csv(tmp_path / name, dtype=str, keep_default_na=False)
+        table.drop(columns=["volume_error", "flags"], errors="ignore").to_csv(tmp_path / name, index=False)
+    assert changes(night(tmp_path, case("A"), case("B", left=0.95), day=2)) == {"A": "unchanged", "B": "changed"}
+
+
+@pytest.mark.parametrize("finished", ["\x1b[31mred", "yesterday", 3, None, ["x"]])
+def test_a_record_that_says_no_time_is_not_repeated(tmp_path, finished):
+    night(tmp_path, case("A"))
+    (tmp_path / "run.json").write_text(json.dumps({"finished": finished}))
+    assert night(tmp_path, case("A")).since == ""

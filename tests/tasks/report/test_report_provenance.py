@@ -4,9 +4,21 @@ import json
 
 import pytest
 
-from tasks.report.provenance import read_run, verify_output, write_run
+from tasks.report import check_runs_before
+from tasks.report.provenance import describe_run, read_run, verify_output, write_run
 from tasks.scan.errors import UnreadableRun
 from tests.tasks.report.cases import broken
+
+OF_A_RUN = describe_run(
+    {
+        "started": "2026-11-25T01:00:00+00:00",
+        "model": "m",
+        "model_sha256": "w",
+        "device": "cpu",
+        "precision": "float32",
+    },
+    None,
+)
 
 
 def written(output, *outcomes, **run):
@@ -26,3 +38,24 @@ def test_a_damaged_record_is_refused_by_name(tmp_path, damaged):
     for command in (read_run, verify_output):
         with pytest.raises(UnreadableRun, match="is damaged .*; run the night again|holds no finished run"):
             command(tmp_path)
+
+
+def test_a_record_of_an_older_version_without_a_format_is_read(tmp_path):
+    content = written(tmp_path, broken("A"), **OF_A_RUN)
+    del content["format"]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert list(read_run(tmp_path).cases) == ["A"]
+
+
+def test_a_record_of_a_newer_version_is_refused_by_name(tmp_path):
+    content = written(tmp_path, broken("A"), **OF_A_RUN) | {"format": 2, "versions": {"segment-cohort": "3.0"}}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    for look in (read_run, verify_output, check_runs_before):
+        with pytest.raises(UnreadableRun, match="newer version of this program .3.0, format 2, this one reads up to 1"):
+            look(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["[]", "3", "{", "[" * 100_000, '{"format": "x"}', '{"format": true}'])
+def test_a_record_that_cannot_be_read_does_not_stop_the_next_run(tmp_path, damaged):
+    (tmp_path / "run.previous.json").write_text(damaged)
+    check_runs_before(tmp_path)

@@ -32,6 +32,27 @@ def test_the_former_nights_keep_their_bytes(tmp_path):
 def test_a_table_that_cannot_be_read_is_begun_anew(tmp_path, damaged):
     (tmp_path / "trends.csv").write_bytes(damaged)
     assert len(night(tmp_path, 1, 0.8)) == 2
+    assert (tmp_path / "trends.previous.csv").read_bytes() == damaged
+
+
+def test_the_nights_of_an_older_version_stay_and_lack_only_what_it_did_not_write(tmp_path):
+    (tmp_path / "trends.csv").write_text(
+        "finished,model_sha256,n_cases,n_segmented,n_quarantined,n_failed,label,name,dice_n_valid,dice_mean,volume_median_ml\n"
+        "2026-11-01T01:00:00+00:00,m,3,2,1,0,1,left,2,0.7,1234.57\n"
+    )
+    lines = night(tmp_path, 2, 0.9).to_csv(index=False).splitlines()
+    assert lines[1] == "2026-11-01T01:00:00+00:00,m,3,2,,1,0,,,,,,1,left,2,0.7,1234.57"
+    assert not (tmp_path / "trends.previous.csv").exists()
+
+
+def test_a_table_of_a_newer_version_is_put_aside_whole(tmp_path):
+    night(tmp_path, 1, 0.8)
+    newer = (
+        (tmp_path / "trends.csv").read_text().replace("finished,", "scanner,finished,").replace("\n2026", "\nX,2026")
+    )
+    (tmp_path / "trends.csv").write_text(newer)
+    assert list(night(tmp_path, 2, 0.9)["finished"].str[:10].unique()) == ["2026-11-02"]
+    assert (tmp_path / "trends.previous.csv").read_text() == newer
 
 
 def test_the_oldest_nights_go(tmp_path):
