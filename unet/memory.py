@@ -41,8 +41,8 @@ class Appetite:
     """Bytes that the allocator keeps, whatever the image is."""
 
 
-OPENVINO_BFLOAT16 = Appetite(per_map=10, per_class=14, per_weight=2)
-OPENVINO_FLOAT32 = Appetite(per_map=19, per_class=15, per_weight=4)
+OPENVINO_BFLOAT16 = Appetite(per_map=10, per_class=10, per_weight=2)
+OPENVINO_FLOAT32 = Appetite(per_map=19, per_class=11, per_weight=4)
 TORCH_BFLOAT16 = Appetite(per_map=22, per_class=4, per_weight=0, head_per_map=4, always=72 * 2**20)
 TORCH_FLOAT32 = Appetite(per_map=16, per_class=4, per_weight=0, head_per_map=4, always=72 * 2**20)
 
@@ -131,14 +131,13 @@ def best_tile(size: tuple[int, ...], patch: tuple[int, ...], most: int) -> tuple
     """The tile, nowhere smaller than `patch` and of `most` voxels if the patch is, that computes least twice.
 
     Tiles overlap by half. Long ones, from one end of the image to the other along an axis or two, overlap along the
-    others alone: of 512 × 512 × 600 voxels each is computed three to four times, of cubes as large seven times. Of
-    those that compute about as much, the longest along the last axis, whose voxels are neighbours in memory.
+    others alone: of 512 × 512 × 600 voxels each is computed three to five times, of small cubes seven times.
     """
     choices = [_sides(length, side) for length, side in zip(size, patch, strict=True)]
     fitting = [tile for tile in product(*choices) if prod(tile) <= most]
     if not fitting:
         return _within(patch, size)
-    return min(fitting, key=lambda tile: (round(_computed(size, tile) / prod(size), 1), [-side for side in tile[::-1]]))
+    return min(fitting, key=lambda tile: _cost(size, tile))
 
 
 def _sides(length: int, patch: int) -> Sequence[int]:
@@ -153,9 +152,11 @@ def _sides(length: int, patch: int) -> Sequence[int]:
     return sides
 
 
-def _computed(size: tuple[int, ...], tile: tuple[int, ...]) -> int:
-    """Voxels of all tiles together."""
-    return prod(tile_count(length, side) * side for length, side in zip(size, tile, strict=True))
+def _cost(size: tuple[int, ...], tile: tuple[int, ...]) -> float:
+    """Voxels that all tiles compute, and a quarter of those in whose lines along the last axis they lie: these are
+    fetched and written back, as voxels of a line are neighbours in memory and in files."""
+    counts = [tile_count(length, side) for length, side in zip(size, tile, strict=True)]
+    return prod(counts) * (prod(tile) + prod(tile[:-1]) * size[-1] / 4)
 
 
 def tile_count(length: int, tile: int, *, overlap: bool = True) -> int:
