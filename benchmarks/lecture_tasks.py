@@ -112,8 +112,8 @@ def denoising(of: Task) -> Task:
     )
 
 
-def hippocampus(folder: Path) -> Task:
-    """Cropped T1 volumes with head and body; fold 0 of `folds.csv`, by subject, is never seen."""
+def hippocampus(folder: Path, held_out: int = 0) -> Task:
+    """Cropped T1 volumes with head and body; the fold `held_out` of `folds.csv`, by subject, is never seen."""
     with (folder / "folds.csv").open(newline="") as file:
         fold_of = {row["case"]: int(row["fold"]) for row in csv.DictReader(file)}
     learnt, unseen = [], []
@@ -121,7 +121,7 @@ def hippocampus(folder: Path) -> Task:
         image = nibabel.load(next((folder / "imagesTr").glob(f"{name}.nii*"))).get_fdata(dtype=np.float32)
         labels = np.asarray(nibabel.load(next((folder / "labelsTr").glob(f"{name}.nii*"))).dataobj).astype(np.uint8)
         volume = Volume(torch.from_numpy(_scaled(image[None])), torch.from_numpy(labels))
-        (unseen if fold == 0 else learnt).append(volume)
+        (unseen if fold == held_out else learnt).append(volume)
     atlas = _atlas(learnt, 3)
     return Task(
         name="3-D segmentation: hippocampus",
