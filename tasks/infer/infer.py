@@ -120,7 +120,7 @@ def _inferred(cases: Line[Prepared], job: _Job) -> Iterator[Outcome[Prediction]]
 def _asked(case: Outcome[Prepared], job: _Job) -> tuple[Outcome[Prediction], Literal["", "died", "overdue"]]:
     """What becomes of `case` in the process apart, and what that ended of, if it did; then that is its problem."""
     if case.value is None:
-        return replace(case, value=None), ""  # type: ignore[arg-type]
+        return replace(case, value=None), ""  # type: ignore[return-value]
     seconds = longest_seconds(case.value, job.model, job.config)
     try:
         done: Outcome[Prediction] = ask(_network, seconds, _infer_there, case, job, _network.lines)
