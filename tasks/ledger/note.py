@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +24,7 @@ from tasks.scan.records import Outcome, Scores, Source
 
 PASSING = frozenset({"not_enough_memory"})
 """Reasons that are of the moment, not of the scan: what was free when its turn came."""
+_one_at_a_time = threading.Lock()
 
 
 @task(name="record", cache_policy=NO_CACHE)
@@ -38,12 +42,22 @@ def note(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[
     """
     if ledger is None:
         return list(arriving(cases))
-    noted = []
-    with writing_cases(ledger.path, {recipe.sha256: recipe.ingredients for recipe in ledger.recipes.values()}) as write:
+    noted: list[Outcome[Scores]] = []
+    with ExitStack() as opened:
         for outcome in arriving(cases):
+            if not noted:  # not before: a shard that has no case yet must not keep the one before it waiting
+                write = opened.enter_context(_alone(ledger))
             write(outcome.name, partial(_entry, outcome, _checksum_of_unread(outcome, pool), ledger))
             noted.append(outcome)
     return noted
+
+
+@contextmanager
+def _alone(ledger: Ledger) -> Iterator[Callable[[str, Callable[[Seen], Entry]], None]]:
+    """What `writing_cases` gives, when no other shard has it: one begins while the one before it has cases in hand."""
+    recipes = {recipe.sha256: recipe.ingredients for recipe in ledger.recipes.values()}
+    with _one_at_a_time, writing_cases(ledger.path, recipes) as write:
+        yield write
 
 
 def _checksum_of_unread(outcome: Outcome[Scores], pool: str) -> str:

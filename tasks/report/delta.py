@@ -1,7 +1,8 @@
 """Since last night: what is new, changed, worse, fixed or failed, beside what the run before left in its tables.
 
 The run before is the last one that wrote its report. When the next one begins, its record and tables are put aside
-under the names of `previous_name`: so a run that is killed, even while it writes, costs no comparison.
+under the names of `previous_name`: so a run that is killed, even while it writes, costs no comparison, and is no night
+in the trends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tasks.report.provenance import RUN, check_record
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, as_csv
 from tasks.scan.files import temporary_name, write_whole
 
-DELTA, CASES, METRICS = "delta.csv", "cases.csv", "metrics.csv"
+DELTA, CASES, METRICS, TRENDS = "delta.csv", "cases.csv", "metrics.csv", "trends.csv"
 CHANGES = ("failed", "worse", "fixed", "new", "changed", "failed_again", "carried_over", "gone", "unchanged")
 """What a case can be beside the night before, in the order in which somebody should look at it."""
 WORSE_DICE = 0.01
@@ -70,7 +71,7 @@ def put_aside(output: Path) -> None:
     """
     if not (output / RUN).exists():
         return
-    for name in (CASES, METRICS):
+    for name in (CASES, METRICS, TRENDS):
         aside = output / previous_name(name)
         aside.unlink(missing_ok=True)
         if (output / name).exists():

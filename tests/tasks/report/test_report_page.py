@@ -67,6 +67,13 @@ def test_what_ran_is_shown_without_what_is_not_known(tmp_path):
     assert "flow run" not in text
 
 
+def test_of_one_case_there_is_no_interval(tmp_path):
+    one = page(tmp_path / "one", segmented("A", score(1, 0.5)))
+    two = page(tmp_path / "two", segmented("A", score(1, 0.5)), segmented("B", score(1, 0.7)))
+    assert "left 1 of 1 0 0 0.500 0.500 0.500 2.00 1.00" in words(one)
+    assert "left 2 of 2 0 0 0.600 0.500 to 0.700 0.600 0.550 to 0.650 0.600 2.00 1.00" in words(two)
+
+
 def test_hostile_text_is_shown_and_not_run(tmp_path):
     script = "<script>alert(1)</script>"
     html = page(
@@ -317,6 +324,29 @@ def test_without_a_script_a_link_opens_its_case_and_every_text_is_there(tmp_path
     assert not browser.find_element("id", "filters").is_displayed()
     browser.find_element("css selector", ".cases tbody a[href='#c3']").click()
     assert browser.find_element("css selector", "#c3 img").is_displayed()
+
+
+def test_on_paper_nothing_is_left_that_only_a_click_opens(shown):
+    kept = "return [...document.querySelectorAll('section')].filter(each => each.offsetHeight).map(each => each.id)"
+    shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    closed = shown.execute_script(kept)
+    summaries = [each.text for each in shown.find_elements("tag name", "summary") if each.is_displayed()]
+    shown.execute_script("document.querySelector('#c3').closest('details').open = true")
+    opened = shown.execute_script(kept)
+    shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert closed == ["", "failures", "run", "dice", "volumes", "examples", "cases"]
+    assert (opened, summaries) == ([*closed, "each"], [])
+
+
+def test_on_a_phone_a_long_label_leaves_its_points_and_its_numbers_room(tmp_path, browser):
+    page(tmp_path, *five_cases(tmp_path), labels={1: "the anterior part of the left hippocampus"})
+    look_at(browser, tmp_path, 390, mobile=True)
+    widths = browser.execute_script(
+        "return ['.strips svg', '#dice tbody th']"
+        ".map(each => document.querySelector(each).getBoundingClientRect().width)"
+    )
+    assert widths[0] > 250
+    assert widths[1] < 160
 
 
 def test_a_long_name_leaves_the_numbers_in_view(tmp_path, browser):
