@@ -15,11 +15,11 @@ TICKS_PER_SECOND = 100
 
 
 def busy_threads(work: Callable[[], object]) -> int:
-    """How many threads had at least a tenth of the processor's time while `work` went on for half a second of it."""
+    """How many threads had at least a quarter of the processor's time while `work` went on for half a second of it."""
     before, start = _ticks(), time.process_time()
     while time.process_time() - start < SECONDS:
         work()
-    return sum(spent - before.get(thread, 0) >= SECONDS * TICKS_PER_SECOND / 10 for thread, spent in _ticks().items())
+    return sum(spent - before.get(thread, 0) >= SECONDS * TICKS_PER_SECOND / 4 for thread, spent in _ticks().items())
 
 
 def busy_with_all_libraries(_: int) -> int:
