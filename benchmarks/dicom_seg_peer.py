@@ -1,4 +1,4 @@
-"""What pydicom-seg finds in DICOM SEGs, beside the NIfTI masks of the same cases. Called by `benchmarks/dicom_seg.py`."""
+"""What pydicom-seg finds in DICOM SEGs, beside the NIfTI masks of the same cases: for `benchmarks/dicom_seg.py`."""
 
 import sys
 

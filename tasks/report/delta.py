@@ -139,7 +139,8 @@ def _changes(both: pd.DataFrame) -> np.ndarray:
 def _changed_most(before: pd.DataFrame, tonight: pd.DataFrame) -> pd.DataFrame:
     """By case: whether any cell of its scores `differs`, and the label that lost most, else changed most.
 
-    No label is named of a case that has no scores and no volumes in one of the nights. A structure that both lack has no Dice; where one of the nights found what is not there, the other counts as 1.
+    No label is named of a case that has neither scores nor volumes in one of the nights. A structure that both lack has
+    no Dice; where one of the nights found what is not there, the other counts as 1.
     """
     keys = ["case", "label"]
     both = before.merge(tonight, on=keys, suffixes=("_before", "")).set_index(keys)
