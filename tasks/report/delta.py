@@ -76,6 +76,7 @@ def put_aside(output: Path) -> None:
         aside.unlink(missing_ok=True)
         if (output / name).exists():
             temporary = temporary_name(aside)
+            temporary.unlink(missing_ok=True)
             shutil.copyfile(output / name, temporary)
             temporary.replace(aside)
     (output / RUN).replace(output / previous_name(RUN))
