@@ -20,6 +20,7 @@ from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
 from tasks.ledger.table import Entry, Result, Seen, writing_cases
 from tasks.pool import map_cases
+from tasks.progress import Bar
 from tasks.scan.records import Outcome, Scores, Source
 
 PASSING = frozenset({"not_enough_memory"})
@@ -28,27 +29,28 @@ _one_at_a_time = threading.Lock()
 
 
 @task(name="record", cache_policy=NO_CACHE)
-def record(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
-    """What `note` returns, beside the stages that the cases come from."""
+def record(cases: Line[Scores], ledger: Ledger | None, pool: str, bar: Bar) -> list[Outcome[Scores]]:
+    """What `note` returns, beside the stages that the cases come from; `bar` is told of each case."""
     with breaking(cases):
-        return note(cases, ledger, pool)
+        return note(cases, ledger, pool, bar)
 
 
-def note(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
+def note(cases: Line[Scores], ledger: Ledger | None, pool: str, bar: Bar | None = None) -> list[Outcome[Scores]]:
     """`cases`, each written into the `ledger`, if there is one, when it arrives. Raises UnwritableOutput.
 
     A case that the program failed on (`failed`) is written without a key for that stage, so that the next night tries
     it again; so is one whose files changed since they were looked at.
     """
-    if ledger is None:
-        return list(arriving(cases))
     noted: list[Outcome[Scores]] = []
     with ExitStack() as opened:
         for outcome in arriving(cases):
-            if not noted:  # not before: a shard that has no case yet must not keep the one before it waiting
-                write = opened.enter_context(_alone(ledger))
-            write(outcome.name, partial(_entry, outcome, _checksum_of_unread(outcome, pool), ledger))
+            if ledger is not None:
+                if not noted:  # not before: a shard that has no case yet must not keep the one before it waiting
+                    write = opened.enter_context(_alone(ledger))
+                write(outcome.name, partial(_entry, outcome, _checksum_of_unread(outcome, pool), ledger))
             noted.append(outcome)
+            if bar:
+                bar.advance()
     return noted
 
 

@@ -140,7 +140,8 @@ def _changes(both: pd.DataFrame) -> np.ndarray:
 def _changed_most(before: pd.DataFrame, tonight: pd.DataFrame) -> pd.DataFrame:
     """By case: whether any cell of its scores `differs`, and the label that lost most, else changed most.
 
-    A structure that both lack has no Dice; where one of the nights found what is not there, the other counts as 1.
+    No label is named of a case that has neither scores nor volumes in one of the nights. A structure that both lack has
+    no Dice; where one of the nights found what is not there, the other counts as 1.
     """
     keys = ["case", "label"]
     both = before.merge(tonight, on=keys, suffixes=("_before", "")).set_index(keys)
@@ -155,9 +156,10 @@ def _changed_most(before: pd.DataFrame, tonight: pd.DataFrame) -> pd.DataFrame:
         scored[f"volume{when}_ml"] = pd.to_numeric(both[f"volume_prediction_ml{when}"], errors="coerce")
     scored["difference"] = (scored["dice"] - scored["dice_before"]).round(9)
     moved = (scored["volume_ml"] - scored["volume_before_ml"]).abs()
+    comparable = scored["difference"].notna() | moved.notna()
     order = scored.assign(
         fallen=scored["difference"].clip(upper=0), change=scored["difference"].abs().fillna(0), moved=moved.fillna(0)
-    ).sort_values(["fallen", "change", "moved"], ascending=[True, False, False], kind="stable")
+    )[comparable].sort_values(["fallen", "change", "moved"], ascending=[True, False, False], kind="stable")
     most = order.reset_index("label").groupby(level="case").head(1).drop(columns=["fallen", "change", "moved"])
     return most.assign(differs=scored.groupby(level="case")["differs"].any())
 
