@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from tasks.ledger.keys import STAGES, chain
 from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
 from tasks.ledger.table import Entry, Result, Seen, writing_cases
-from tasks.pool import map_cases
+from tasks.pool import map_small_cases
 from tasks.scan.records import Outcome, Scores, Source
 
 PASSING = frozenset({"not_enough_memory"})
@@ -38,21 +39,25 @@ def note(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[
     """
     if ledger is None:
         return list(arriving(cases))
-    noted = []
+    noted: list[Outcome[Scores]] = []
+    unread: list[Outcome[Scores]] = []
     with writing_cases(ledger.path, {recipe.sha256: recipe.ingredients for recipe in ledger.recipes.values()}) as write:
         for outcome in arriving(cases):
-            write(outcome.name, partial(_entry, outcome, _checksum_of_unread(outcome, pool), ledger))
+            if outcome.value is None and outcome.case:
+                unread.append(outcome)
+            else:
+                write(outcome.name, partial(_entry, outcome, "", ledger))
             noted.append(outcome)
+        for outcome, checksum in zip(unread, _checksums(unread, pool), strict=True):
+            write(outcome.name, partial(_entry, outcome, checksum, ledger))
     return noted
 
 
-def _checksum_of_unread(outcome: Outcome[Scores], pool: str) -> str:
-    """The checksum of the files of a case that has no result, taken in the pool; empty for any other case."""
-    if outcome.value is not None or outcome.case is None:
-        return ""
-    files: Outcome[Any] = Outcome(name=outcome.name, value=outcome.case.image.files)
-    hashed: list[Outcome[str]] = map_cases(pool, "compare", hash_or_nothing, [files])
-    return hashed[0].value or ""
+def _checksums(unread: Sequence[Outcome[Scores]], pool: str) -> list[str]:
+    """The checksums of the files of cases that have no result, taken in the pool: reading them may hang again."""
+    files: list[Outcome[Any]] = [Outcome(name=one.name, value=one.case.image.files) for one in unread if one.case]
+    hashed: list[Outcome[str]] = map_small_cases(pool, "compare", hash_or_nothing, files) if files else []
+    return [one.value or "" for one in hashed]
 
 
 def _entry(outcome: Outcome[Scores], checksum: str, ledger: Ledger, seen: Seen) -> Entry:
