@@ -185,8 +185,8 @@ def test_a_thousand_unchanged_cases_are_known_by_their_stamps_and_nothing_is_sub
         name = f"b{number}"
         scan = home.path("in") / f"{name}.nii.gz"
         mask = ledger.masks / scan.name
-        os.link(home.path("in/b.nii.gz"), scan)
-        os.link(home.path("out/segmentations/b.nii.gz"), mask)
+        shutil.copyfile(home.path("in/b.nii.gz"), scan)
+        shutil.copyfile(home.path("out/segmentations/b.nii.gz"), mask)
         cases.append(replace(case, name=name, image=Source(format="nifti", files=(scan,))))
         seen[name] = Seen(input=look_module.stamp_files([scan]))
     write_night(ledger.path, seen, {}, [])
