@@ -1,8 +1,9 @@
 """Do the signs of doubt find the cases that are bad? Their rank correlation with true Dice, on cases with references.
 
-python -m benchmarks.flags DATASET --model MODEL --folds FOLDS.csv --fold 0 [--spoil 0.25]
+python -m benchmarks.flags DATASET --model MODEL [MODEL …] --folds FOLDS.csv --fold 0 [--spoil 0.25]
 
-The held-out cases of a fold are segmented with a model that never saw them; for each sign (agreement, expected Dice,
+The held-out cases of a fold are segmented with a model that never saw them, or with several as an ensemble (trained on
+the same fold with other seeds or settings, the same network); for each sign (agreement, expected Dice,
 boundary entropy, pieces, voxels at the border, how far the volume is from the training references' median) Spearman's
 correlation with the Dice of the label is printed, and whether the flagged cases are worse than the others. With
 --spoil, that fraction of the cases is spoiled first (strong noise, a bright half, or a cut through the structure),
@@ -42,8 +43,9 @@ def main():
     ]
     described = describe_dataset(arguments.dataset)
     known = summarise([fingerprint_case(case, described, 1) for case in trained_on])
-    model = replace_fingerprint(read_model(arguments.model), known)
-    networks = Weights(folder=arguments.model).ready(model, InferenceConfig().resolved())
+    model = replace_fingerprint(read_model(arguments.model[0]), known)
+    machine = InferenceConfig().resolved()
+    networks = [one for folder in arguments.model for one in Weights(folder=folder).ready(read_model(folder), machine)]
     with tempfile.TemporaryDirectory() as name:
         cases = spoil(held_out, arguments.spoil, Path(name))
         rows = [row for case in cases for row in look(case, model, networks, arguments.mirror, Path(name))]
@@ -53,7 +55,7 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, nargs="+", required=True)
     parser.add_argument("--folds", type=Path, required=True)
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--spoil", type=float, default=0.0)

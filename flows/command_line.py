@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES + ". Not a medical device.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    whole.add_argument("--version", action="version", version=f"segment-cohort {version('segment-cohort')}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_ingest(commands)
@@ -114,7 +116,9 @@ def _add_train(commands: Commands) -> None:
         metavar="DATASET",
         help="folder in the layout of Decathlon, nnU-Net or BIDS, or CSV: case,image,reference",
     )
-    train.add_argument("--output", type=Path, default=Path("model"), help="folder of the model (default: model)")
+    train.add_argument(
+        "--output", type=Path, default=Path("model"), metavar="MODEL", help="folder of the model (default: model)"
+    )
     train.add_argument("--folds", type=Path, metavar="CSV", help="columns: case,fold")
     train.add_argument(
         "--fold", type=int, metavar="K", help="the fold to hold out and to score the model on (default: each)"
@@ -138,7 +142,7 @@ def _add_train(commands: Commands) -> None:
 def _add_run(commands: Commands) -> None:
     run = _add(commands, "run", "segment every scan of a cohort and report what became of each", EXIT_CODES)
     _cohort(run)
-    run.add_argument("--model", type=Path, required=True, help="folder with model.safetensors and model.json")
+    run.add_argument("--model", type=Path, required=True, help="folder that `train` wrote, or nnU-Net v2 its results")
     run.add_argument(
         "--output",
         type=Path,
@@ -158,7 +162,12 @@ def _add_run(commands: Commands) -> None:
 
 
 def _add_evaluate(commands: Commands) -> None:
-    evaluate = _add(commands, "evaluate", "compare label maps with references: one row per case and label")
+    evaluate = _add(
+        commands,
+        "evaluate",
+        "compare label maps with references: one row per case and label",
+        "exit codes: 0 every case compared; 1 some not; 2 the comparison could not start",
+    )
     evaluate.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="label maps")
     evaluate.add_argument(
         "references", type=Path, metavar="REFERENCES", help="folder with label maps of the same names"
@@ -183,7 +192,12 @@ def _add_after(commands: Commands) -> None:
     explain = _add(commands, "explain", "why a case has the result it has: run, inputs, hashes, stages, times, flags")
     explain.add_argument("output", type=Path, metavar="OUT", help="output folder of a run")
     explain.add_argument("case", metavar="CASE", help="name of the case, as in cases.csv")
-    verify = _add(commands, "verify", "recompute the checksums of everything a run wrote")
+    verify = _add(
+        commands,
+        "verify",
+        "recompute the checksums of everything a run wrote",
+        "exit codes: 0 all is as it was written; 1 something is not, a line each; 2 there is no finished run",
+    )
     verify.add_argument("output", type=Path, metavar="OUT", help="output folder of a run")
 
 

@@ -63,7 +63,7 @@ def open_night(
     """
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
     check_inputs(cohort, settings.references, output)
-    check_parts(output, (*FILES, JOURNAL), FOLDERS)
+    check_parts(output, (*FILES, JOURNAL, LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm"), FOLDERS)
     description = read_model(model)
     load_networks(description, model)
     settings.inference.resolved()

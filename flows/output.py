@@ -30,8 +30,14 @@ def writing(output: Path) -> Iterator[None]:
 
 
 def check_parts(output: Path, files: Sequence[str], folders: Sequence[str]) -> None:
-    """Raises UnwritableOutput when what is in `output` stands in the way of `files`, or of files in `folders`."""
+    """Raises UnwritableOutput when what is in `output` stands in the way of `files`, or of files in `folders`.
+
+    So does a link: what a run writes, puts aside and removes is in its own folder, and not where a link may lead.
+    """
     with writing(output):
+        for part in (output / name for name in (*files, *folders, LOCK, WORK)):
+            if part.is_symlink():
+                raise OSError(errno.ELOOP, "is a link, which a run does not follow", str(part))
         for file in (output / name for name in files):
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))

@@ -21,6 +21,7 @@ from tasks.ingest import ingest
 from tasks.ledger import recall, record
 from tasks.postprocess import postprocess
 from tasks.preprocess import preprocess
+from tasks.progress import Bar, progress_bar
 from tasks.report import report
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 
@@ -46,43 +47,46 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
     deadline it begins when the one before is done: only then is it known how long a case takes.
     """
     lines = []
-    with belts(1) as (whole,), ExitStack() as of_shards:
+    with belts(1) as (whole,), ExitStack() as of_shards, progress_bar("cases", len(cases)) as bar:
         for shard in shards(cases, night):
-            line = set_off(shard, night, of_shards.enter_context(belts(5, after=whole)))
+            line = set_off(shard, night, of_shards.enter_context(belts(5, after=whole)), bar)
             lines.append((shard, line))
             finished(line[:1] if night.deadline is None else line)
         outcomes = [outcome for shard, line in lines for outcome in in_order(finished(line), shard)]
     return with_carried_over(cases, outcomes, night.settings.until)
 
 
-def set_off(shard: Sequence[Outcome[Case]], night: Night, between: Sequence[Belt[Any]]) -> list[PrefectFuture[Any]]:
-    """The stages of `shard`, at work."""
+def set_off(
+    shard: Sequence[Outcome[Case]], night: Night, between: Sequence[Belt[Any]], bar: Bar
+) -> list[PrefectFuture[Any]]:
+    """The stages of `shard`, at work; `bar` is told of each case that is through."""
     prepared, predicted, segmented, scored, exported = between
     model, settings = night.model, night.settings
     return [
         preprocess.submit(shard, model, night.work, night.pool, prepared),
         infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
         postprocess.submit(predicted, model, night.masks, night.pool, segmented),
-        *score(segmented, night, (scored, exported)),
+        *score(segmented, night, (scored, exported), bar),
     ]
 
 
 def score(
-    cases: Line[Segmentation], night: Night, between: tuple[Belt[Scores], Belt[Scores]]
+    cases: Line[Segmentation], night: Night, between: tuple[Belt[Scores], Belt[Scores]], bar: Bar
 ) -> list[PrefectFuture[Any]]:
     """The stages after the mask, at work."""
     (scored, exported), labels, settings = between, night.model.labels, night.settings
     return [
         evaluate.submit(cases, labels, settings.evaluation, night.pool, scored),
         export.submit(scored, labels, settings.export, night.output, night.pool, exported),
-        record.submit(exported, night.ledger, night.pool),
+        record.submit(exported, night.ledger, night.pool, bar),
     ]
 
 
 def score_again(cases: Sequence[Outcome[Segmentation]], night: Night) -> list[Outcome[Scores]]:
     """What became of each of `cases`, whose masks are those of an earlier night."""
     outcomes: list[Outcome[Scores]] = []
-    for shard in batches(cases, night.settings.shard):
-        with belts(2) as (scored, exported):
-            outcomes += in_order(finished(score(shard, night, (scored, exported))), shard)
+    with progress_bar("score again", len(cases)) as bar:
+        for shard in batches(cases, night.settings.shard):
+            with belts(2) as (scored, exported):
+                outcomes += in_order(finished(score(shard, night, (scored, exported), bar)), shard)
     return outcomes

@@ -18,7 +18,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, 
     """SHA-256 of the file `path` that now holds `tensors`, written whole or not at all."""
     content = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, metadata)
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:  # x: never through a link
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

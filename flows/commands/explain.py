@@ -13,7 +13,7 @@ import pandas as pd
 from flows.journal import lines_of
 from tasks.ledger import LEDGER, Entry, looked_at, read_entries, read_recipes
 from tasks.report import RUN, Run, previous_name, read_run
-from tasks.scan.errors import EmptyCohort, SetupError, UnreadableRun
+from tasks.scan.errors import EmptyCohort, SetupError, UnreadableRun, printable
 
 OF_THE_RUN = ("started", "finished", "flow_run", "model", "model_sha256", "device", "precision")
 LAST = 30
@@ -102,7 +102,7 @@ def _print_log(name: str, output: Path, run: Run) -> None:
     print(f"\nlog (* in the last run; {max(0, len(lines) - LAST)} older lines are in log.jsonl)")
     for line in lines[-LAST:]:
         mark = "*" if line.get("run") == run.flow_run else " "
-        print(f"{mark} {str(line.get('time', ''))[:19]} {line.get('message', '')}")
+        print(printable(f"{mark} {str(line.get('time', ''))[:19]} {line.get('message', '')}"))
 
 
 def _print_metrics(metrics: pd.DataFrame) -> None:
@@ -119,7 +119,7 @@ def _print(title: str, facts: Mapping[Any, object]) -> None:
 def _print_known(facts: Mapping[Any, object]) -> None:
     for key, value in facts.items():
         if value:
-            print(f"{key:<20} {value}")
+            print(printable(f"{key:<20} {value}"))
 
 
 def _rows_of(case: str, path: Path) -> pd.DataFrame:

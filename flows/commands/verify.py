@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from tasks.ledger import LEDGER, ledger_findings
 from tasks.report import read_run, verify_output
+from tasks.scan.errors import printable
 
 
 def execute(arguments: Namespace) -> int:
@@ -14,7 +15,7 @@ def execute(arguments: Namespace) -> int:
     findings = verify_output(arguments.output)
     findings += ledger_findings(arguments.output / LEDGER, {name: one.output_sha256 for name, one in run.cases.items()})
     for finding in findings:
-        print(finding)
+        print(printable(finding))
     if not findings:
         print(f"{len(run.files)} files are as they were written, and the ledger agrees")
     return 1 if findings else 0

@@ -16,8 +16,11 @@ from tasks.evaluate.metrics import Measures, measure
 from tasks.pool import stream_cases
 from tasks.scan.errors import UnknownLabel, UnknownSetting
 from tasks.scan.geometry import canonical_spacing_mm
-from tasks.scan.records import FORBID_UNKNOWN, Outcome, Score, Scores, Segmentation, Signs, Source
+from tasks.scan.records import FORBID_UNKNOWN, Geometry, Outcome, Score, Scores, Segmentation, Signs, Source, Spacing
 from tasks.scan.volume import read_labels
+
+NOMINAL_DIGITS, NOMINAL_SHARE = 4, 1e-6
+"""A side of a voxel is meant to be the number of so many decimals that it differs from by no more than this share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
     mask = Source(format="nifti", files=(segmentation.mask,))
     prediction = read_labels(mask, case.geometry, case.name)
     tolerances_mm = config.tolerances_mm(labels)
-    measured = measure(reference, prediction, canonical_spacing_mm(case.geometry), tolerances_mm)
+    measured = measure(reference, prediction, nominal_spacing_mm(case.geometry), tolerances_mm)
     scores = tuple(
         with_signs(
             score_label((value, name), measured[value], tolerances_mm[value], case.geometry.voxel_ml),
@@ -75,6 +78,20 @@ def evaluate_case(segmentation: Segmentation, labels: Mapping[int, str], config:
         for value, name in sorted(labels.items())
     )
     return Scores(segmentation=segmentation, scores=scores)
+
+
+def nominal_spacing_mm(geometry: Geometry) -> Spacing:
+    """The spacing along the RAS+ axes, without what a header's rounding did to it.
+
+    On a turned grid the voxels of 1 mm are 0.99999997 or 1.00000004 mm long, for an affine is stored in float32: a
+    distance of one voxel would then lie within a tolerance of 1 mm, or beyond it, by chance.
+    """
+    x, y, z = (
+        rounded if abs(rounded - length) <= NOMINAL_SHARE * length else length
+        for length in canonical_spacing_mm(geometry)
+        for rounded in [round(length, NOMINAL_DIGITS)]
+    )
+    return x, y, z
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)

@@ -32,7 +32,11 @@ def find_in_decathlon(folder: Path, search: Search) -> Finding:
     """
     cases, set_aside = find_in_folder(folder / "imagesTr", search)
     present = {file for case in cases for file in case.image.files}
-    missing = [file for file in _listed(folder) if file not in present]
+    known = present | {item.path for item in set_aside}
+    listed = [file for file in _listed(folder) if file not in known]
+    missing = [file for file in listed if file.resolve().is_relative_to(folder.resolve())]
+    reason = "listed outside of the data set"
+    set_aside = set_aside + [SetAside(path=file, reason=reason) for file in listed if file not in missing]
     looks = search.look(missing)
     cases += [Found(name=name_of_file(file, file.parent), image=source_of(file, looks[file])) for file in missing]
     cases, set_aside = _with_labels_and_tests(folder, (cases, set_aside), search)

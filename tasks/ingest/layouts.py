@@ -60,6 +60,10 @@ def find_in_folder(folder: Path, search: Search) -> Finding:
     ]
     scans = {file: look for file, look in seen.items() if not look.aside}
     sources = {file: source_of(file, look) for file, look in scans.items() if look.format != "dicom"}
+    refused = {item.path for item in walk.set_aside}
+    astray = {file for file, source in sources.items() if not refused.isdisjoint(source.files)}
+    set_aside += [SetAside(path=file, reason="a link that leads out of the cohort") for file in sorted(astray)]
+    sources = {file: source for file, source in sources.items() if file not in astray}
     parts = {part for source in sources.values() for part in source.files[1:]}
     cases = [
         Found(name=name_of_file(file, folder), image=source) for file, source in sources.items() if file not in parts

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -18,39 +20,52 @@ from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
 from tasks.ledger.table import Entry, Result, Seen, writing_cases
 from tasks.pool import map_small_cases
+from tasks.progress import Bar
 from tasks.scan.records import Outcome, Scores, Source
 
 PASSING = frozenset({"not_enough_memory"})
 """Reasons that are of the moment, not of the scan: what was free when its turn came."""
+_one_at_a_time = threading.Lock()
 
 
 @task(name="record", cache_policy=NO_CACHE)
-def record(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
-    """What `note` returns, beside the stages that the cases come from."""
+def record(cases: Line[Scores], ledger: Ledger | None, pool: str, bar: Bar) -> list[Outcome[Scores]]:
+    """What `note` returns, beside the stages that the cases come from; `bar` is told of each case."""
     with breaking(cases):
-        return note(cases, ledger, pool)
+        return note(cases, ledger, pool, bar)
 
 
-def note(cases: Line[Scores], ledger: Ledger | None, pool: str) -> list[Outcome[Scores]]:
+def note(cases: Line[Scores], ledger: Ledger | None, pool: str, bar: Bar | None = None) -> list[Outcome[Scores]]:
     """`cases`, each written into the `ledger`, if there is one, when it arrives. Raises UnwritableOutput.
 
     A case that the program failed on (`failed`) is written without a key for that stage, so that the next night tries
     it again; so is one whose files changed since they were looked at.
     """
-    if ledger is None:
-        return list(arriving(cases))
     noted: list[Outcome[Scores]] = []
     unread: list[Outcome[Scores]] = []
-    with writing_cases(ledger.path, {recipe.sha256: recipe.ingredients for recipe in ledger.recipes.values()}) as write:
+    with ExitStack() as opened:
         for outcome in arriving(cases):
-            if outcome.value is None and outcome.case:
-                unread.append(outcome)
-            else:
-                write(outcome.name, partial(_entry, outcome, "", ledger))
+            if ledger is not None:
+                if not noted:  # not before: a shard that has no case yet must not keep the one before it waiting
+                    write = opened.enter_context(_alone(ledger))
+                if outcome.value is None and outcome.case:
+                    unread.append(outcome)
+                else:
+                    write(outcome.name, partial(_entry, outcome, "", ledger))
             noted.append(outcome)
+            if bar:
+                bar.advance()
         for outcome, checksum in zip(unread, _checksums(unread, pool), strict=True):
-            write(outcome.name, partial(_entry, outcome, checksum, ledger))
+            write(outcome.name, partial(_entry, outcome, checksum, cast(Ledger, ledger)))
     return noted
+
+
+@contextmanager
+def _alone(ledger: Ledger) -> Iterator[Callable[[str, Callable[[Seen], Entry]], None]]:
+    """What `writing_cases` gives, when no other shard has it: one begins while the one before it has cases in hand."""
+    recipes = {recipe.sha256: recipe.ingredients for recipe in ledger.recipes.values()}
+    with _one_at_a_time, writing_cases(ledger.path, recipes) as write:
+        yield write
 
 
 def _checksums(unread: Sequence[Outcome[Scores]], pool: str) -> list[str]:

@@ -38,7 +38,10 @@ def read_model(folder: Path) -> Model:
     """
     path = folder / DESCRIPTION
     if not path.is_file() and is_nnunet(folder):
-        return read_nnunet(folder)
+        try:
+            return read_nnunet(folder)
+        except ValueError as error:  # of the record of a model
+            raise CheckpointMismatch(f"model '{folder}': {error}") from error
     if not path.is_file() or not (folder / WEIGHTS).is_file():
         raise ModelNotFound(
             f"no model in '{folder}': it needs {DESCRIPTION} and {WEIGHTS}; train one with `segment-cohort train`, "

@@ -11,6 +11,8 @@ from unet import AugmentConfig, UNetConfig
 
 LARGEST_LABEL = 65535
 """A mask's voxels have 16 bits at most."""
+LONGEST_NAME = 200
+"""Characters of a label's name: it stands in tables, logs and on the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,8 @@ class Model:
     def __post_init__(self) -> None:
         if not self.labels or not all(1 <= value <= LARGEST_LABEL for value in self.labels):
             raise ValueError(f"labels must have values from 1 to {LARGEST_LABEL}")
+        if not all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in self.labels.values()):
+            raise ValueError(f"labels must have names of 1 to {LONGEST_NAME} characters that can be printed")
         if self.plan.network.out_channels != len(self.labels) + 1:
             raise ValueError(
                 f"a network of {self.plan.network.out_channels} output maps has background and "

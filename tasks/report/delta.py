@@ -1,7 +1,8 @@
 """Since last night: what is new, changed, worse, fixed or failed, beside what the run before left in its tables.
 
 The run before is the last one that wrote its report. When the next one begins, its record and tables are put aside
-under the names of `previous_name`: so a run that is killed, even while it writes, costs no comparison.
+under the names of `previous_name`: so a run that is killed, even while it writes, costs no comparison, and is no night
+in the trends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tasks.report.provenance import RUN, check_record
 from tasks.report.tables import CASES_COLUMNS, METRICS_COLUMNS, as_csv
 from tasks.scan.files import temporary_name, write_whole
 
-DELTA, CASES, METRICS = "delta.csv", "cases.csv", "metrics.csv"
+DELTA, CASES, METRICS, TRENDS = "delta.csv", "cases.csv", "metrics.csv", "trends.csv"
 CHANGES = ("failed", "worse", "fixed", "new", "changed", "failed_again", "carried_over", "gone", "unchanged")
 """What a case can be beside the night before, in the order in which somebody should look at it."""
 WORSE_DICE = 0.01
@@ -70,11 +71,12 @@ def put_aside(output: Path) -> None:
     """
     if not (output / RUN).exists():
         return
-    for name in (CASES, METRICS):
+    for name in (CASES, METRICS, TRENDS):
         aside = output / previous_name(name)
         aside.unlink(missing_ok=True)
         if (output / name).exists():
             temporary = temporary_name(aside)
+            temporary.unlink(missing_ok=True)
             shutil.copyfile(output / name, temporary)
             temporary.replace(aside)
     (output / RUN).replace(output / previous_name(RUN))
@@ -138,7 +140,8 @@ def _changes(both: pd.DataFrame) -> np.ndarray:
 def _changed_most(before: pd.DataFrame, tonight: pd.DataFrame) -> pd.DataFrame:
     """By case: whether any cell of its scores `differs`, and the label that lost most, else changed most.
 
-    A structure that both lack has no Dice; where one of the nights found what is not there, the other counts as 1.
+    No label is named of a case that has neither scores nor volumes in one of the nights. A structure that both lack has
+    no Dice; where one of the nights found what is not there, the other counts as 1.
     """
     keys = ["case", "label"]
     both = before.merge(tonight, on=keys, suffixes=("_before", "")).set_index(keys)
@@ -153,9 +156,10 @@ def _changed_most(before: pd.DataFrame, tonight: pd.DataFrame) -> pd.DataFrame:
         scored[f"volume{when}_ml"] = pd.to_numeric(both[f"volume_prediction_ml{when}"], errors="coerce")
     scored["difference"] = (scored["dice"] - scored["dice_before"]).round(9)
     moved = (scored["volume_ml"] - scored["volume_before_ml"]).abs()
+    comparable = scored["difference"].notna() | moved.notna()
     order = scored.assign(
         fallen=scored["difference"].clip(upper=0), change=scored["difference"].abs().fillna(0), moved=moved.fillna(0)
-    ).sort_values(["fallen", "change", "moved"], ascending=[True, False, False], kind="stable")
+    )[comparable].sort_values(["fallen", "change", "moved"], ascending=[True, False, False], kind="stable")
     most = order.reset_index("label").groupby(level="case").head(1).drop(columns=["fallen", "change", "moved"])
     return most.assign(differs=scored.groupby(level="case")["differs"].any())
 

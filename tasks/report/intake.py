@@ -10,6 +10,7 @@ import pandas as pd
 
 from tasks.ingest import Intake
 from tasks.report.tables import as_csv
+from tasks.scan.errors import printable
 from tasks.scan.files import write_whole
 from tasks.scan.records import Case, Outcome
 
@@ -51,11 +52,6 @@ def intake_lines(intake: Intake) -> Iterator[str]:
         yield printable(f"set aside: {item.path}: {item.reason}")
     refused = sum(1 for outcome in intake.cases if outcome.problem)
     yield f"{len(intake.cases)} cases, {refused} with a problem; {len(intake.set_aside)} files set aside"
-
-
-def printable(text: str) -> str:
-    """`text` with an escape (`\\x1b`) for each character that could move a terminal's cursor or cannot be shown."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _case_row(outcome: Outcome[Case]) -> dict[str, Any]:

@@ -139,7 +139,9 @@ def verify_output(output: Path) -> list[str]:
     findings = []
     for name, checksum in files.items():
         path = output / name
-        if not path.is_file():
+        if not path.resolve().is_relative_to(output.resolve()):
+            findings.append(f"{name}: not in this folder")
+        elif not path.is_file():
             findings.append(f"{name}: missing")
         elif hash_files([path]) != checksum:
             findings.append(f"{name}: changed since it was written")

@@ -16,7 +16,7 @@ from prefect import get_run_logger, runtime, task
 from tasks.artifacts import summary_artifacts
 from tasks.export import DICOM
 from tasks.ingest import SetAside
-from tasks.report.delta import DELTA, say_delta, write_delta
+from tasks.report.delta import DELTA, TRENDS, say_delta, write_delta
 from tasks.report.groups import GROUPS, write_own_groups
 from tasks.report.line import line_times
 from tasks.report.page import Beside, write_page
@@ -24,7 +24,7 @@ from tasks.report.pictures import draw_pictures
 from tasks.report.provenance import MASKS, RETIRED, RUN, describe_run, write_run
 from tasks.report.summary import summary_frame
 from tasks.report.tables import as_csv, case_problem, case_status, metrics_frame, write_tables
-from tasks.report.trends import TRENDS, add_night, drifts
+from tasks.report.trends import add_night, drifts
 from tasks.scan.records import Outcome, Scores
 
 FILES = ("metrics.csv", "summary.csv", "cases.csv", GROUPS, TRENDS, DELTA, "report.html", RUN)

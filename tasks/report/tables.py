@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.report.summary import summary_frame
+from tasks.scan.errors import printable
 from tasks.scan.files import write_whole
 from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
@@ -147,8 +148,8 @@ def as_csv(frame: pd.DataFrame) -> bytes:
 
 def _safe_cell(cell: object) -> object:
     # A spreadsheet runs a text that begins like a formula, unless an apostrophe stands before it. White space is
-    # folded, so that a row is a line and no leading tab hides such a beginning.
+    # folded, so that a row is a line and no leading tab hides such a beginning; what does not print is escaped.
     if not isinstance(cell, str):
         return cell
-    text = " ".join(cell.split())
+    text = printable(" ".join(cell.split()))
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

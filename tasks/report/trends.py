@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from tasks.report.charts import Plane, Point, Tick, at, placed_up, round_ticks
+from tasks.report.delta import TRENDS, previous_name
 from tasks.report.tables import as_csv, case_status, metrics_frame
 from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome, Scores
 
-TRENDS, TRENDS_BEFORE = "trends.csv", "trends.previous.csv"
+UNREAD = f"{TRENDS}.old"
 KEPT, SHOWN = 400, 30
 """Nights that the table holds, and that the page shows."""
 STATUSES = ("segmented", "unchanged", "quarantined", "failed", "carried_over")
@@ -43,12 +44,13 @@ def add_night(
 ) -> pd.DataFrame:
     """`trends.csv` in `output` with the rows of this run, one a label, after those of the nights before; written.
 
+    These are what `put_aside` left: rows of a run that was killed before its record was written are not among them.
     The oldest of more than `KEPT` nights go. A table that cannot be read, or has columns that this version does not
-    know, is put aside as `trends.previous.csv`, and begun anew.
+    know, is kept as `trends.csv.old`, and begun anew.
     """
     former = read_nights(output)
-    if former.empty and (output / TRENDS).exists():
-        (output / TRENDS).replace(output / TRENDS_BEFORE)
+    if former.empty and (output / previous_name(TRENDS)).exists():
+        (output / previous_name(TRENDS)).replace(output / UNREAD)
     nights = pd.concat([former, night_frame(outcomes, labels, run)], ignore_index=True)
     recent = nights["finished"].drop_duplicates(keep="last").tail(KEPT)
     nights = nights[nights["finished"].isin(recent)].reset_index(drop=True)
@@ -57,14 +59,14 @@ def add_night(
 
 
 def read_nights(output: Path) -> pd.DataFrame:
-    """The table in `output`, first night first; without rows where there is none, or none that can be read.
+    """The table that was put aside in `output`, first night first; no rows where there is none that can be read.
 
     Columns that an older version did not have are empty.
     """
     empty = pd.DataFrame(columns=list(TRENDS_COLUMNS)).astype({"finished": str, "label": "int64"})
     try:
         types = {"finished": str, "model_sha256": str, "name": str}
-        table = pd.read_csv(output / TRENDS, dtype=types, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(output / previous_name(TRENDS), dtype=types, keep_default_na=False, na_values=[""])
         if set(table.columns) - set(TRENDS_COLUMNS) or not {"finished", "label"} <= set(table.columns):
             return empty
         return table.astype({"label": "int64"}).reindex(columns=list(TRENDS_COLUMNS))
@@ -114,8 +116,8 @@ def drifts(nights: pd.DataFrame) -> list[str]:
         middle = float(np.median(known))
         spread = 1.4826 * float(np.median(np.abs(known - middle)))
         if abs(tonight - middle) > max(DRIFT_SPREADS * spread, DRIFT_SHARE * abs(middle)):
-            low, high = known.min(), known.max()
-            found.append(f"{what}: {tonight:.4g} tonight, {low:.4g} to {high:.4g} in the {len(known)} nights before")
+            range_ = " to ".join(dict.fromkeys(f"{end:.4g}" for end in (known.min(), known.max())))
+            found.append(f"{what}: {tonight:.4g} tonight, {range_} in the {len(known)} nights before")
     return found
 
 

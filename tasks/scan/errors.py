@@ -55,6 +55,17 @@ from __future__ import annotations
 import re
 
 
+def printable(text: str) -> str:
+    r"""`text` with an escape for each character that could move a terminal's cursor, begin a line or cannot be shown.
+
+    >>> printable("a\x1b[2J\nb")
+    'a\\x1b[2J\\nb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 class PipelineError(Exception):
     """Anything that this program refuses by name."""
 
@@ -65,7 +76,7 @@ class CaseError(PipelineError):
     def __init__(self, case: str, found: str, needed: str, remedy: str) -> None:
         super().__init__(case, found, needed, remedy)
         self.case = case
-        self.found = found
+        self.found = printable(found)  # it may hold the name of a file, and a file may be called anything
         self.needed = needed
         self.remedy = remedy
 

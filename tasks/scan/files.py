@@ -23,10 +23,10 @@ def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
     `mode` are the permissions of the file, from its first byte on; None: the account's usual ones.
     """
     temporary = temporary_name(path)
+    temporary.unlink(missing_ok=True)
     if mode is not None:
-        temporary.unlink(missing_ok=True)
-        temporary.touch(mode)
-    with _put_in_place(temporary, path), temporary.open("wb") as file:
+        temporary.touch(mode, exist_ok=False)
+    with _put_in_place(temporary, path), temporary.open("wb" if mode else "xb") as file:  # x: never through a link
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from prefect import get_run_logger
 
 from tasks.ingest.datasets import channel_names
-from tasks.model import LARGEST_LABEL
+from tasks.model import LARGEST_LABEL, LONGEST_NAME
 from tasks.scan.errors import EmptyCohort, UnknownSetting
 from tasks.scan.records import Case, Outcome
 
@@ -51,6 +51,10 @@ def describe_dataset(dataset: Path) -> Dataset:
         raise UnknownSetting(f'\'{file}\' names no label above 0; add one, for example {{"1": "liver"}}')
     if max(labels) > LARGEST_LABEL:
         raise UnknownSetting(f"'{file}' names label {max(labels)}; label values go up to {LARGEST_LABEL}")
+    if not all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in labels.values()):
+        raise UnknownSetting(
+            f"'{file}' has a label whose name is not 1 to {LONGEST_NAME} characters that can be printed"
+        )
     return Dataset(labels=labels, modalities=modalities)
 
 

@@ -18,7 +18,7 @@ from flows.output import hold_folder
 from flows.settings import Settings
 from tasks.model import Model, Plan, save_model
 from tasks.pool import PoolConfig
-from tasks.report import read_run, verify_output
+from tasks.report import FOLDERS, read_run, verify_output
 from tasks.scan.errors import UnwritableOutput
 from tests.phantoms import box, picture, truncate, write_nifti
 from unet import UNet, UNetConfig
@@ -119,6 +119,40 @@ def test_an_output_with_something_in_the_way_is_refused_before_the_first_case(ho
     assert run(home) == 2
     assert everything(home) == found
     assert re.search(f"UnwritableOutput: output '.*out': {message}", capfd.readouterr().err)
+
+
+PARTS = ["segmentations", "pictures", "dicom", ".work", ".lock", "log.jsonl", "ledger.sqlite", "ledger.sqlite-wal"]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "metrics.csv", "run.json"])
+def test_a_link_where_a_run_would_write_is_refused_and_what_it_leads_to_is_left_alone(home, part, capfd):
+    """Whoever may write to the output could have the run cut short, or empty, what is somebody else's."""
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere" / "holiday.png").write_text("mine")
+    (home / "out").mkdir()
+    (home / "out" / part).symlink_to(home / "elsewhere" / ("" if part in FOLDERS else "holiday.png"))
+    found = everything(home)
+    assert run(home) == 2
+    assert everything(home) == found
+    said = capfd.readouterr().err
+    assert f"is a link, which a run does not follow ('{home / 'out' / part}'); choose a folder" in said
+
+
+def test_a_link_in_the_place_of_a_mask_or_of_what_is_not_whole_yet_is_replaced_not_followed(home):
+    mine = home / "mine"
+    mine.write_text("mine")
+    masks = home / "out" / "segmentations"
+    masks.mkdir(parents=True)
+    for link in (
+        masks / "a.nii.gz",
+        masks / f".a.nii.gz.{os.getpid()}.part",
+        home / "out" / f".run.json.{os.getpid()}.part",
+    ):
+        link.symlink_to(mine)
+    assert run(home) == 1
+    assert mine.read_text() == "mine"
+    assert not (masks / "a.nii.gz").is_symlink()
+    assert verify_output(home / "out") == []
 
 
 @pytest.mark.parametrize("record", ["run.json", "run.previous.json"])

@@ -4,10 +4,11 @@ import json
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.command_line import main
+from tasks import artifacts
 from tests.phantoms import box, picture, truncate, write_nifti
 from tests.tasks.ledger.nights import train_nothing
 
@@ -32,7 +33,9 @@ def home(local_prefect, tmp_path_factory):
     write_nifti(home / "in" / "changed.nii.gz", picture(LABELS, 7))
     truncate(home / "in" / "broken.nii.gz", 0.5)
     write_nifti(home / "in" / "came.nii.gz", picture(LABELS, 8))
-    assert run(home) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(artifacts, "EVERY_SECONDS", 0.0)
+        assert run(home) == 1
     return home
 
 
@@ -43,6 +46,17 @@ def test_the_record_and_the_table_say_what_is_other_than_the_night_before(home):
     )
     rows = [line.split(",")[:2] for line in (home / "out" / "delta.csv").read_text().splitlines()[1:]]
     assert rows == [["broken", "failed"], ["came", "new"], ["changed", "changed"], ["same", "unchanged"]]
+
+
+def test_the_page_of_the_run_in_prefect_has_progress_summary_and_report(home):
+    record = json.loads((home / "out" / "run.json").read_text())
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[record["flow_run"]]))
+    with get_client(sync_client=True) as client:
+        told = {one.key: one for one in client.read_artifacts(artifact_filter=of_run)}
+    assert told["cases-progress"].data == 100.0
+    assert told["summary"].description.startswith("4 cases: ")
+    assert '"name": "head"' in told["summary"].data
+    assert str(home / "out" / "report.html") in told["report"].data
 
 
 def test_the_last_lines_in_the_terminal_say_it_too(home, capsys):

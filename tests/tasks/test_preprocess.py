@@ -117,19 +117,34 @@ def test_what_keeping_the_largest_took_away_is_known_by_label():
     assert removed_fraction(labels, kept) == {1: pytest.approx(0.1), 2: 0.0}
 
 
+def answered(folder, labels, kept=KeepLargest()):  # noqa: B008
+    """The segmentation of a scan of 1 mm for which the network said `labels`, and `kept` is asked for."""
+    image = Source(format="nifti", files=(write_nifti(folder / "image.nii.gz", picture(labels) + 1),))
+    case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
+    prepared = preprocess_case(case, plan(), folder)
+    logits = np.stack([9 * (pad(labels, NETWORK.divisor) == value) for value in range(3)]).astype(np.float32)
+    np.save(folder / "logits.npy", logits)
+    prediction = Prediction(prepared=prepared, logits=folder / "logits.npy", device="cpu")
+    model = Model(plan=plan(), labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=kept)
+    return postprocess_case(prediction, model, folder)
+
+
 def test_a_structure_whose_second_piece_was_taken_away_is_flagged(tmp_path):
     labels = box(SHAPE, (1, 1, 1), (4, 4, 4), 1) + box(SHAPE, (6, 6, 6), (9, 8, 8), 1)
-    image = Source(format="nifti", files=(write_nifti(tmp_path / "image.nii.gz", picture(labels) + 1),))
-    case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
-    prepared = preprocess_case(case, plan(), tmp_path)
-    logits = np.stack([9 * (pad(labels, NETWORK.divisor) == value) for value in range(3)]).astype(np.float32)
-    np.save(tmp_path / "logits.npy", logits)
-    prediction = Prediction(prepared=prepared, logits=tmp_path / "logits.npy", device="cpu")
-    model = Model(plan=plan(), labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=KeepLargest(labels=(1,)))
-    segmentation = postprocess_case(prediction, model, tmp_path)
+    segmentation = answered(tmp_path, labels, KeepLargest(labels=(1,)))
     assert segmentation.signs[1].components == 1
     flag = "in pieces: head, 31% of what was found was taken away beside the largest piece"
     assert flag in segmentation.case.warnings
+
+
+def test_a_structure_that_the_border_cuts_is_flagged_and_kept(tmp_path):
+    labels = box(SHAPE, (0, 1, 1), (4, 4, 4), 1) + box(SHAPE, (6, 6, 6), (9, 8, 8), 2)
+    segmentation = answered(tmp_path, labels)
+    mask = Source(format="nifti", files=(segmentation.mask,))
+    assert (read_labels(mask, segmentation.case.geometry, "C1") == labels).all()
+    assert [flag for flag in segmentation.case.warnings if "border" in flag] == [
+        "cut by the image border: head, 9 voxels lie in the outermost layer"
+    ]
 
 
 def test_classes_become_the_label_values_of_the_model():

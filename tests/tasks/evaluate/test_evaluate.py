@@ -8,18 +8,18 @@ import pytest
 from tasks.evaluate import EvaluationConfig, evaluate_case
 from tasks.scan.errors import GridMismatch, UnknownLabel, UnknownSetting
 from tasks.scan.records import Case, Geometry, Segmentation, Source
-from tests.phantoms import affine, box, write_nifti
+from tests.phantoms import affine, box, oblique_affine, write_nifti
 
 SHAPE = (6, 5, 4)
 LABELS = {1: "head", 2: "body"}
 GRID = affine(spacing_mm=(2, 1, 1), shape=SHAPE)
 
 
-def segmentation(folder, prediction, reference=None, grid=GRID) -> Segmentation:
-    """A segmentation of a scan on GRID, with `reference` on `grid`."""
-    mask = write_nifti(folder / "mask.nii.gz", prediction, GRID)
+def segmentation(folder, prediction, reference=None, grid=GRID, scan=GRID) -> Segmentation:
+    """A segmentation of a scan on the grid `scan`, in float32 as in a header, with `reference` on `grid`."""
+    mask = write_nifti(folder / "mask.nii.gz", prediction, scan)
     truth = None if reference is None else write_nifti(folder / "reference.nii.gz", reference, grid)
-    geometry = Geometry(shape=SHAPE, affine=tuple(tuple(row) for row in GRID.tolist()))
+    geometry = Geometry(shape=SHAPE, affine=tuple(tuple(row) for row in scan.astype(np.float32).tolist()))
     case = Case(
         name="C07",
         image=Source(format="nifti", files=(mask,)),
@@ -43,6 +43,16 @@ def test_distances_use_the_spacing_of_the_scan(tmp_path):
     truth, prediction = box(SHAPE, (1, 1, 1), (2, 2, 2)), box(SHAPE, (2, 1, 1), (3, 2, 2))
     rows = evaluate_case(segmentation(tmp_path, prediction, truth), LABELS, EvaluationConfig()).scores
     assert rows[0].hd95_mm == 2.0
+
+
+@pytest.mark.parametrize("spacing_mm", [1.0, 0.4])
+@pytest.mark.parametrize("degrees", range(0, 90, 9))
+def test_a_voxel_is_within_a_tolerance_of_a_voxel_however_the_grid_is_turned(tmp_path, degrees, spacing_mm):
+    truth, prediction = box(SHAPE, (1, 1, 1), (3, 3, 2)), box(SHAPE, (2, 1, 1), (4, 3, 2))
+    turned = oblique_affine((spacing_mm,) * 3, degrees)
+    found = segmentation(tmp_path, prediction, truth, turned, scan=turned)
+    rows = evaluate_case(found, LABELS, EvaluationConfig(nsd_tolerance_mm=spacing_mm)).scores
+    assert rows[0].nsd == 1.0
 
 
 def test_without_a_reference_the_volumes_are_all_there_is(tmp_path):

@@ -1,6 +1,7 @@
 """What a hospital's folder may hold besides good scans costs its own case, by name, and nothing else."""
 
 import gzip
+import json
 import os
 import threading
 import time
@@ -139,7 +140,8 @@ def test_a_pipe_called_like_a_scan_holds_nothing_up(cohort, pool):
     (cohort / "zeros.nii").symlink_to("/dev/zero")
     intake = look(cohort, pool)
     assert reasons(intake) == {"good": ""}
-    assert [item.code for item in intake.set_aside] == ["neither_file_nor_folder"] * 2
+    codes = ["neither_file_nor_folder", "link_that_leads_out_of_the_cohort"]
+    assert [item.code for item in intake.set_aside] == codes
 
 
 def test_a_dangling_link_is_a_case_with_a_reason(cohort, pool):
@@ -176,6 +178,37 @@ def test_links_out_of_the_cohort_are_set_aside_and_others_are_read(cohort, pool)
     assert [(item.path.name, item.code) for item in intake.set_aside] == [
         (name, "link_that_leads_out_of_the_cohort") for name in ("chain.nii.gz", "file.nii.gz", "folder")
     ]
+
+
+@pytest.mark.parametrize("link", ["pair.img", "pair.hdr"])
+def test_a_scan_of_two_files_of_which_one_is_a_link_out_of_the_cohort_is_set_aside(cohort, pool, link):
+    outside = cohort.parent / "elsewhere"
+    outside.mkdir()
+    nibabel.save(nibabel.Nifti1Pair(VOXELS, np.eye(4)), outside / "pair.hdr")
+    for name in ("pair.hdr", "pair.img"):
+        (cohort / name).symlink_to(outside / name) if name == link else (outside / name).rename(cohort / name)
+    assert reasons(look(cohort, pool)) == {"good": ""}
+
+
+def test_what_a_data_set_lists_outside_of_itself_or_behind_a_link_out_of_it_is_set_aside(pool, tmp_path):
+    outside = write_nifti(tmp_path / "elsewhere" / "x.nii.gz", VOXELS)
+    write_nifti(tmp_path / "in" / "imagesTr" / "a.nii.gz", VOXELS)
+    (tmp_path / "in" / "imagesTr" / "b.nii.gz").symlink_to(outside)
+    names = ["./imagesTr/a.nii.gz", "imagesTr/b.nii.gz", "imagesTr/gone.nii.gz", "../elsewhere/x.nii.gz", str(outside)]
+    (tmp_path / "in" / "dataset.json").write_text(json.dumps({"training": [{"image": name} for name in names]}))
+    intake = look(tmp_path / "in", pool)
+    assert reasons(intake) == {"a": "", "gone": "unreadable_image"}
+    assert sorted(item.code for item in intake.set_aside) == [
+        "link_that_leads_out_of_the_cohort",
+        *2 * ["listed_outside_of_the_data_set"],
+    ]
+
+
+def test_a_file_called_like_a_line_of_a_log_stays_one_line_without_a_terminals_codes(cohort, pool):
+    (cohort / "\x1b[2Jx\nINFO all is well.nii.gz").write_bytes(b"\x1f\x8b rubbish")
+    problem = next(outcome.problem for outcome in look(cohort, pool).cases if outcome.problem)
+    assert problem.message.isprintable()
+    assert "'\\x1b[2Jx\\nINFO all is well.nii.gz'" in problem.message
 
 
 def test_links_among_the_references_do_not_lead_out_of_them(cohort, pool, tmp_path):

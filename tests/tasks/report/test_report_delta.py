@@ -83,7 +83,7 @@ def test_the_table_names_the_label_that_lost_most_and_what_failed_comes_first(tm
     night(tmp_path, case("A"), case("B", left=0.5, right=0.7), broken("C"), case("D"), day=2)
     assert (tmp_path / "delta.csv").read_text().splitlines() == [
         "case,change,status_before,status,reason,label,name,dice_before,dice,difference,volume_before_ml,volume_ml",
-        "C,failed,segmented,quarantined,missing_slice,1,left,0.9,,,1234.57,",
+        "C,failed,segmented,quarantined,missing_slice,,,,,,,",
         "B,worse,segmented,segmented,,1,left,0.9,0.5,-0.4,1234.57,1234.57",
         "D,new,,segmented,,,,,,,,",
         "A,unchanged,segmented,segmented,,1,left,0.9,0.9,0,1234.57,1234.57",

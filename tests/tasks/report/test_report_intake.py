@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from tasks.ingest import Found, Intake, SetAside
-from tasks.report.intake import INTAKE_COLUMNS, intake_lines, printable, write_intake
+from tasks.report.intake import INTAKE_COLUMNS, intake_lines, write_intake
+from tasks.scan.errors import printable
 from tasks.scan.records import Case, Geometry, Outcome, Problem, Source
 
 GRID = Geometry(shape=(4, 5, 6), affine=((1, 0, 0, 0), (0, 2, 0, 0), (0, 0, 3, 0), (0, 0, 0, 1)))
@@ -41,7 +42,7 @@ def test_the_table_has_a_row_for_each_case_and_each_file_set_aside(intake, tmp_p
     assert (bad["case"], bad["status"], bad["reason"], bad["remedy"]) == ("b", "quarantined", "too_large", "'=less()")
     assert (bad["files"], bad["path"]) == ("2", "/in/b/1.dcm")
     assert (other["case"], other["status"], other["reason"]) == ("", "set_aside", "archive")
-    assert other["path"] == "/in/x\x1b[2J\\udcff.zip"
+    assert other["path"] == "/in/x\\x1b[2J\\udcff.zip"
 
 
 def test_for_people_there_is_a_line_each_and_their_sums(intake):

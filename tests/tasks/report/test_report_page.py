@@ -16,9 +16,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tasks.ingest import SetAside
 from tasks.report.charts import dice_ticks
+from tasks.report.delta import put_aside
 from tasks.report.page import Beside, as_volume, shown_labels, write_page
 from tasks.report.pictures import draw_picture
 from tasks.report.tables import metrics_frame
+from tasks.report.trends import add_night
 from tasks.scan.records import Outcome, Problem
 from tests.phantoms import box, truncate
 from tests.tasks.report.cases import broken, on_disk, score, segmented
@@ -65,6 +67,13 @@ def test_what_ran_is_shown_without_what_is_not_known(tmp_path):
     text = words(page(tmp_path, broken("A")))
     assert "cohort demo model sha256 0123456789ab versions torch 2.13.0" in text
     assert "flow run" not in text
+
+
+def test_of_one_case_there_is_no_interval(tmp_path):
+    one = page(tmp_path / "one", segmented("A", score(1, 0.5)))
+    two = page(tmp_path / "two", segmented("A", score(1, 0.5)), segmented("B", score(1, 0.7)))
+    assert "left 1 of 1 0 0 0.500 0.500 0.500 2.00 1.00" in words(one)
+    assert "left 2 of 2 0 0 0.600 0.500 to 0.700 0.600 0.550 to 0.650 0.600 2.00 1.00" in words(two)
 
 
 def test_hostile_text_is_shown_and_not_run(tmp_path):
@@ -163,6 +172,50 @@ def test_every_case_has_an_entry_that_its_points_and_its_row_lead_to(tmp_path):
     assert anchors == ["c0", "c1", "c2", "c3", "c4", "c5"]
     assert [html.count(f'href="#{anchor}" tabindex') for anchor in anchors] == [2, 2, 2, 2, 2, 0]  # Dice and volume
     assert all(f'<th><a href="#{anchor}">' in html for anchor in anchors)
+
+
+def test_the_page_of_five_hundred_cases_is_below_three_megabytes(tmp_path):
+    labels = {value: f"structure number {value}" for value in range(1, 5)}
+    scores = [replace(score(1, 0.1 + value / 10), label=value, name=name) for value, name in labels.items()]
+    cases = [segmented(f"sub-{number:04d}_ses-01_acq-highres", *scores) for number in range(500)]
+    write_page(cases, labels, RUN, tmp_path)
+    assert 1e6 < (tmp_path / "report.html").stat().st_size < 3e6
+
+
+def contrast(first, second):
+    """Contrast ratio of two colours, #rrggbb, by the Web Content Accessibility Guidelines 2.2."""
+    light = []
+    for colour in (first, second):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+def test_every_text_stands_out_from_its_ground_by_day_and_in_the_dark(tmp_path):
+    grounds = {"text": ("page", "card", "line"), "quiet": ("page", "card"), "accent": ("page", "card")}
+    grounds |= {name: ("page", "card", f"{name}-tint") for name in ("good", "warn", "bad")}
+    day, dark, _ = re.findall(r":root \{(.*?)\}", page(tmp_path, broken("A")), flags=re.DOTALL)
+    for colours in (dict(re.findall(r"--([\w-]+): (#\w{6})", theme)) for theme in (day, dark)):
+        poor = [
+            (name, on) for name, all_ in grounds.items() for on in all_ if contrast(colours[name], colours[on]) < 4.5
+        ]
+        assert poor == []
+
+
+def test_the_page_says_that_the_scans_differ_from_those_of_the_nights_before(tmp_path):
+    case = segmented("A", score(1, 0.9))
+    for day in range(6):
+        put_aside(tmp_path)
+        run = {"finished": f"2026-11-0{day + 1}T01:00:00+00:00"}
+        nights = add_night([case, broken("B"), broken("C")], {1: "left"}, run, tmp_path)
+        (tmp_path / "run.json").touch()
+    assert "The scans differ" not in words(page(tmp_path, case, nights=nights))
+    nights.loc[5, "spacing_z_mm"] = 6.5
+    said = (
+        "The scans differ from those of the nights before. spacing along the third axis in mm: 6.5 tonight, 4 in the 5"
+    )
+    assert said in words(page(tmp_path, case, nights=nights))
 
 
 def test_the_page_of_no_case_says_that_none_was_found(tmp_path):
@@ -317,6 +370,29 @@ def test_without_a_script_a_link_opens_its_case_and_every_text_is_there(tmp_path
     assert not browser.find_element("id", "filters").is_displayed()
     browser.find_element("css selector", ".cases tbody a[href='#c3']").click()
     assert browser.find_element("css selector", "#c3 img").is_displayed()
+
+
+def test_on_paper_nothing_is_left_that_only_a_click_opens(shown):
+    kept = "return [...document.querySelectorAll('section')].filter(each => each.offsetHeight).map(each => each.id)"
+    shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    closed = shown.execute_script(kept)
+    summaries = [each.text for each in shown.find_elements("tag name", "summary") if each.is_displayed()]
+    shown.execute_script("document.querySelector('#c3').closest('details').open = true")
+    opened = shown.execute_script(kept)
+    shown.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert closed == ["", "failures", "run", "dice", "volumes", "examples", "cases"]
+    assert (opened, summaries) == ([*closed, "each"], [])
+
+
+def test_on_a_phone_a_long_label_leaves_its_points_and_its_numbers_room(tmp_path, browser):
+    page(tmp_path, *five_cases(tmp_path), labels={1: "the anterior part of the left hippocampus"})
+    look_at(browser, tmp_path, 390, mobile=True)
+    widths = browser.execute_script(
+        "return ['.strips svg', '#dice tbody th']"
+        ".map(each => document.querySelector(each).getBoundingClientRect().width)"
+    )
+    assert widths[0] > 250
+    assert widths[1] < 160
 
 
 def test_a_long_name_leaves_the_numbers_in_view(tmp_path, browser):

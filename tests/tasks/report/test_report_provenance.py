@@ -59,3 +59,12 @@ def test_a_record_of_a_newer_version_is_refused_by_name(tmp_path):
 def test_a_record_that_cannot_be_read_does_not_stop_the_next_run(tmp_path, damaged):
     (tmp_path / "run.previous.json").write_text(damaged)
     check_runs_before(tmp_path)
+
+
+def test_a_record_that_names_files_elsewhere_is_told_so_and_they_are_not_read(tmp_path):
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "out").mkdir()
+    content = written(tmp_path / "out", broken("A"), **OF_A_RUN)
+    forged = {"../secret": "0", str(tmp_path / "secret"): "0"}
+    (tmp_path / "out" / "run.json").write_text(json.dumps({**content, "files": forged}))
+    assert verify_output(tmp_path / "out") == [f"{name}: not in this folder" for name in forged]

@@ -2,15 +2,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.report.trends import KEPT, add_night, drifts, night_counts, read_nights, trend_lines
+from tasks.report.delta import put_aside
+from tasks.report.trends import KEPT, add_night, drifts, night_counts, trend_lines
 from tests.tasks.report.cases import LABELS, broken, score, segmented
 
 
-def night(output, day, *dice):
-    """The nights up to this one, of a case with that Dice of label 1 for each of `dice`."""
+def night(output, day, *dice, killed=False):
+    """The nights up to this one: a case for each of `dice`, that of its label 1; `killed` before its record."""
+    put_aside(output)
     cases = [segmented(f"C{number}", score(1, one), score(2, 0.5)) for number, one in enumerate(dice)]
     run = {"finished": f"2026-11-{day:02d}T01:00:00+00:00", "model_sha256": "m"}
-    return add_night([*cases, broken("X")], LABELS, run, output)
+    nights = add_night([*cases, broken("X")], LABELS, run, output)
+    if not killed:
+        (output / "run.json").touch()
+    return nights
 
 
 def test_every_night_adds_a_row_a_label_to_those_before(tmp_path):
@@ -28,11 +33,23 @@ def test_the_former_nights_keep_their_bytes(tmp_path):
     assert (tmp_path / "trends.csv").read_bytes().startswith(before)
 
 
+@pytest.mark.parametrize("nights_before", [0, 1, 2])
+def test_a_night_that_was_killed_before_its_record_is_in_no_trend(tmp_path, nights_before):
+    for day in range(nights_before):
+        night(tmp_path, day + 1, 0.8)
+    for day in (10, 11):
+        night(tmp_path, day, 0.1, killed=True)
+    days = [finished[8:10] for finished in night(tmp_path, 12, 0.9)["finished"].unique()]
+    assert days == [*["01", "02"][:nights_before], "12"]
+    assert (tmp_path / "trends.csv").read_text().count("2026-11-12") == 2
+
+
 @pytest.mark.parametrize("damaged", [b"", b"a,b\n1,2\n", b"\xff\xfe", b"finished\n"])
 def test_a_table_that_cannot_be_read_is_begun_anew(tmp_path, damaged):
+    night(tmp_path, 1, 0.8)
     (tmp_path / "trends.csv").write_bytes(damaged)
     assert len(night(tmp_path, 1, 0.8)) == 2
-    assert (tmp_path / "trends.previous.csv").read_bytes() == damaged
+    assert (tmp_path / "trends.csv.old").read_bytes() == damaged
 
 
 def test_the_nights_of_an_older_version_stay_and_lack_only_what_it_did_not_write(tmp_path):
@@ -40,9 +57,10 @@ def test_the_nights_of_an_older_version_stay_and_lack_only_what_it_did_not_write
         "finished,model_sha256,n_cases,n_segmented,n_quarantined,n_failed,label,name,dice_n_valid,dice_mean,volume_median_ml\n"
         "2026-11-01T01:00:00+00:00,m,3,2,1,0,1,left,2,0.7,1234.57\n"
     )
+    (tmp_path / "run.json").touch()
     lines = night(tmp_path, 2, 0.9).to_csv(index=False).splitlines()
     assert lines[1] == "2026-11-01T01:00:00+00:00,m,3,2,,1,0,,,,,,1,left,2,0.7,1234.57"
-    assert not (tmp_path / "trends.previous.csv").exists()
+    assert not (tmp_path / "trends.csv.old").exists()
 
 
 def test_a_table_of_a_newer_version_is_put_aside_whole(tmp_path):
@@ -52,14 +70,12 @@ def test_a_table_of_a_newer_version_is_put_aside_whole(tmp_path):
     )
     (tmp_path / "trends.csv").write_text(newer)
     assert list(night(tmp_path, 2, 0.9)["finished"].str[:10].unique()) == ["2026-11-02"]
-    assert (tmp_path / "trends.previous.csv").read_text() == newer
+    assert (tmp_path / "trends.csv.old").read_text() == newer
 
 
 def test_the_oldest_nights_go(tmp_path):
-    for _ in range(2):
-        night(tmp_path, 1, 0.8)
-    table = read_nights(tmp_path)
-    many = [table.head(2).assign(finished=f"2020-{number:05d}") for number in range(KEPT + 5)]
+    table = night(tmp_path, 1, 0.8)
+    many = [table.assign(finished=f"2020-{number:05d}") for number in range(KEPT + 5)]
     (tmp_path / "trends.csv").write_text("".join(part.to_csv(index=False, header=not n) for n, part in enumerate(many)))
     assert night(tmp_path, 2, 0.9)["finished"].nunique() == KEPT
 
@@ -101,8 +117,14 @@ def nights_of(*spacings_mm, n_cases=3):
     ],
 )
 def test_a_night_drifts_when_its_scans_are_unlike_those_of_the_nights_before(spacings_mm, drifted):
-    found = ["spacing along the third axis in mm: 5 tonight, 4 to 4 in the 5 nights before"] if drifted else []
+    found = ["spacing along the third axis in mm: 5 tonight, 4 in the 5 nights before"] if drifted else []
     assert drifts(nights_of(*spacings_mm)) == found
+
+
+def test_a_drift_is_said_beside_the_range_of_the_nights_before():
+    assert drifts(nights_of(3.9, 4, 4, 4, 4.1, 6)) == [
+        "spacing along the third axis in mm: 6 tonight, 3.9 to 4.1 in the 5 nights before"
+    ]
 
 
 def test_two_cases_are_no_drift():
