@@ -1,53 +1,114 @@
-"""What a pass over an image needs in memory, measured beside what was forecast: `python -m benchmarks.memory`.
+"""What a pass over an image, and a case, needs in memory: measured, beside what was forecast.
 
-Each row is a process of its own; what its largest resident set grew by in one pass, after a small one.
+    python -m benchmarks.memory [--backend openvino torch] [--precision bfloat16 float32] [--sides 64 96 128]
+
+Each row is a process of its own: by how much its largest resident set exceeded the one before the pass. A case is a
+cube that is too large for one pass: read from its file, in tiles, its sums in memory (3 classes) or on disk (25).
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
-import resource
+import tempfile
 from itertools import product
+from pathlib import Path
 
 import torch
 
-from tasks.infer import Machine
+from benchmarks.large_case import noise
+from benchmarks.peak import measured
+from tasks.infer import InferenceConfig, Machine, infer_case
+from tasks.infer.case import plan_way
+from tasks.model import Model, Plan
 from unet import UNet, UNetConfig
 from unet.backends import ready
 from unet.memory import pass_bytes
 
-BACKENDS = (("openvino", "bfloat16"), ("openvino", "float32"), ("torch", "bfloat16"), ("torch", "float32"))
-NETWORKS = (((16, 32, 64, 128), 3), ((32, 64, 128, 256), 3), ((32, 64, 128, 256, 320), 25))
-SIDES = (64, 96, 128)
+PLAIN = UNetConfig(
+    dimensions=3, out_channels=3, features=(16, 32, 64, 128), upsampling="transposed", normalisation="batch"
+)
+NNUNET = {"upsampling": "transposed", "normalisation": "instance", "activation": "leaky", "downsampling": "strided"}
+NETWORKS = {
+    "16 maps, 3 classes": PLAIN,
+    "32 maps, 3 classes": UNetConfig(
+        dimensions=3, out_channels=3, features=(32, 64, 128, 256), upsampling="transposed", normalisation="batch"
+    ),
+    "16 maps, 117 classes": UNetConfig(
+        dimensions=3, out_channels=117, features=(16, 32, 64, 128), upsampling="transposed", normalisation="batch"
+    ),
+    "32 maps, 25 classes": UNetConfig(
+        dimensions=3, out_channels=25, features=(32, 64, 128, 256, 320), upsampling="transposed", normalisation="batch"
+    ),
+    "nnU-Net's plain": UNetConfig(dimensions=3, out_channels=3, features=(32, 64, 128, 256, 320), **NNUNET),
+    "nnU-Net's residual": UNetConfig(
+        dimensions=3,
+        out_channels=3,
+        features=(32, 64, 128, 256, 320),
+        encoder="residual",
+        convolutions=(1, 3, 4, 6, 6),
+        decoder_convolutions=(1, 1, 1, 1),
+        **NNUNET,
+    ),
+}
+CASES = {
+    "case of 3 classes": (PLAIN, 204),
+    "case of 25 classes": (
+        UNetConfig(
+            dimensions=3, out_channels=25, features=(16, 32, 64, 128), upsampling="transposed", normalisation="batch"
+        ),
+        180,
+    ),
+}
 
 
 def main() -> None:
-    """Print one line a case, and the largest error."""
+    """Print one line a row, and the largest error."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--backend", nargs="+", default=("openvino", "torch"))
+    arguments.add_argument("--precision", nargs="+", default=("bfloat16", "float32"))
+    arguments.add_argument("--sides", type=int, nargs="+", default=(64, 96, 128))
+    given = arguments.parse_args()
     worst = 0.0
-    print(f"{'':<22}{'maps':>6}{'classes':>9}{'side':>6}{'forecast MB':>13}{'measured MB':>13}{'error':>8}")
-    for (backend, precision), (features, classes), side in product(BACKENDS, NETWORKS, SIDES):
-        config = UNetConfig(
-            dimensions=3, out_channels=classes, features=features, upsampling="transposed", normalisation="batch"
-        )
+    print(f"{'':<20}{'':<24}{'side':>6}{'forecast MB':>13}{'measured MB':>13}{'error':>8}", flush=True)
+    for backend, precision in product(given.backend, given.precision):
         machine = Machine(device=torch.device("cpu"), precision=getattr(torch, precision), backend=backend)
-        forecast = pass_bytes(config, side**3, machine.width) / 2**20
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            measured = pool.apply(grown_mb, (config, side, backend, precision))
-        error = forecast / measured - 1
-        worst = max(worst, abs(error))
-        name = f"{backend} {precision}"
-        print(f"{name:<22}{features[0]:>6}{classes:>9}{side:>6}{forecast:>13.0f}{measured:>13.0f}{error:>8.0%}")
+        rows = [(name, side, config, one_pass) for name, config in NETWORKS.items() for side in given.sides]
+        rows += [(name, side, config, one_case) for name, (config, side) in CASES.items()]
+        for name, side, config, work in rows:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                forecast, found = pool.apply(work, (config, side, machine))
+            error = forecast / found - 1
+            worst = max(worst, abs(error))
+            kind = f"{backend} {precision}"
+            print(f"{kind:<20}{name:<24}{side:>6}{forecast:>13.0f}{found:>13.0f}{error:>8.0%}", flush=True)
     print(f"largest error: {worst:.0%}")
 
 
-def grown_mb(config: UNetConfig, side: int, backend: str, precision: str) -> float:
-    """Megabytes that a pass over an image of `side`³ voxels adds to the process."""
-    run = ready(UNet(config).eval(), backend, torch.device("cpu"), getattr(torch, precision))
-    small, image = torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 1, side, side, side)
-    run(small)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run(image)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+def one_pass(config: UNetConfig, side: int, machine: Machine) -> tuple[float, float]:
+    """Megabytes that a pass over a cube is forecast to add to the process, and that it does."""
+    run = ready(UNet(config).eval(), machine.backend, machine.device, machine.precision)
+    run(torch.zeros(1, 1, 32, 32, 32))
+    _, found, _ = measured(run, torch.randn(1, 1, side, side, side))
+    return pass_bytes(config, side**3, machine.appetite) / 2**20, found
+
+
+def one_case(config: UNetConfig, side: int, machine: Machine) -> tuple[float, float]:
+    """The same of a cube that passes in tiles, from its file on."""
+    plan = Plan(network=config, spacing_mm=(1, 1, 1), patch=(64, 64, 64), batch_size=1)
+    model = Model(plan=plan, labels={k: f"label {k}" for k in range(1, config.out_channels)}, weights_sha256="")
+    settings = InferenceConfig(
+        device="cpu",
+        backend=machine.backend,
+        precision="bfloat16" if machine.precision == torch.bfloat16 else "float32",
+    )
+    run = ready(UNet(config).eval(), machine.backend, machine.device, machine.precision)
+    way = plan_way("a", (side, side, side), plan, settings, machine)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = noise(Path(folder), side)
+        run(torch.zeros(1, 1, 32, 32, 32))
+        _, found, _ = measured(infer_case, prepared, [run], model, settings, Path(folder))
+    return way.needed_bytes / 2**20, found
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
-import time
 
 import numpy as np
 import torch
 
+from benchmarks.peak import measured
 from tasks.scan import restore
 
 
@@ -39,11 +38,7 @@ def measure(way, given):
     """Seconds, megabytes above the input, and labels."""
     torch.set_num_threads(given.threads)
     logits = structures(given.classes, tuple(given.shape))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    labels = way(logits, tuple(given.onto))
-    seconds = time.perf_counter() - start
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, labels
+    return measured(way, logits, tuple(given.onto))
 
 
 def in_little_memory(logits, shape):

@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # one process a core, one thread a process
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
 }
 
 

@@ -19,6 +19,7 @@ from tasks.model import KeepLargest, Model, Plan
 from tasks.pool import stream_cases
 from tasks.preprocess import from_network_axes, network_spacing_mm, uncrop, unpad
 from tasks.scan.files import hash_files
+from tasks.scan.planes import count_values, translated
 from tasks.scan.records import Geometry, Outcome, Prediction, Segmentation
 from tasks.scan.resample import coarse_axis
 from tasks.scan.restore import restore_labels
@@ -40,7 +41,10 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     whole = from_network_axes(uncropped, case.geometry, model.plan)
     path = masks / f"{case.name}.nii.gz"
     write_mask(whole, case, path)
-    volumes_ml = {value: int(np.count_nonzero(whole == value)) * case.geometry.voxel_ml for value in model.labels}
+    counts = count_values(whole)
+    volumes_ml = {
+        value: int(counts[value]) * case.geometry.voxel_ml if value < len(counts) else 0.0 for value in model.labels
+    }
     classes = classes_of(logits)
     doubts = {
         "boundary_entropy": boundary_entropy(logits, classes),
@@ -102,7 +106,8 @@ def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:
 
 def removed_fraction(before: Labels, after: Labels) -> dict[int, float]:
     """By label value: the fraction of its voxels in `before` that `after` lacks; nothing for an absent label."""
-    counts, left = (np.bincount(labels.ravel(), minlength=int(before.max()) + 1) for labels in (before, after))
+    counts, left = count_values(before), count_values(after)
+    left = np.pad(left, (0, len(counts) - len(left)))
     return {int(value): float(1 - left[value] / counts[value]) for value in np.flatnonzero(counts) if value}
 
 
@@ -120,5 +125,4 @@ def by_value(of_class: Mapping[int, float], model: Model) -> dict[int, float]:
 def model_values(classes: Labels, model: Model) -> Labels:
     """Class numbers 0…K−1 as the model's label values, which need not be consecutive."""
     values = [0, *sorted(model.labels)]
-    table = np.array(values, np.uint8) if max(values) < 256 else np.array(values, np.uint16)
-    return table[classes]
+    return translated(classes, np.array(values, np.uint8 if max(values) < 256 else np.uint16))

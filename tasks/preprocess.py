@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,18 +42,22 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
     """
     check_channels(case, plan)
     read, geometry = read_channels(case.image, case.name)
+    content = hash_content(read, geometry, case.image, case.name)
     voxels, spacing_mm = on_network_axes(read, geometry, plan)
     start, shape = nonzero_box(voxels)
     target_mm = plan.target_mm(spacing_mm)
     check_resampled_size(shape, spacing_mm, target_mm, case.name)
     flags = grid_flags(shape, spacing_mm, fingerprint or {})
-    cropped = np.stack([crop(channel, start, shape) for channel in voxels])
+    cropped = voxels[(slice(None), *_box(start, shape))]
+    intensities = [intensity_percentiles(channel) for channel in cropped]
     for number, (source, window) in enumerate(zip(case.image.channels, plan.windows, strict=True)):
-        flags += intensity_flags(cropped[number], fingerprint or {}, number)
+        flags += intensity_flags(intensities[number], fingerprint or {}, number)
         flags += modality_flags(source, case.name, quantitative=window is not None)
     new_shape, thick = resampled_shape(shape, spacing_mm, target_mm), coarse_axis(spacing_mm, target_mm)
-    normalised = normalise_channels(cropped, plan, voxels[0].size)
-    padded, pad_start = pad_for(plan, np.stack([resample_image(image, new_shape, thick) for image in normalised]))
+    whole, pad_start = padded_shape(plan, new_shape)
+    padded = np.zeros((len(cropped), *whole), np.float32)
+    for channel, image in zip(padded, normalise_channels(cropped, plan, voxels[0].size), strict=True):
+        channel[_box(pad_start, new_shape)] = resample_image(image, new_shape, thick)
     return Prepared(
         case=replace(case, geometry=geometry, warnings=(*case.warnings, *flags)),
         voxels=save_array(work / f"{case.name}.image.npy", padded),
@@ -63,8 +67,8 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
         resampled_shape=new_shape,
         pad_start=pad_start,
         input_sha256=hash_files(case.image.files),
-        content_sha256=hash_content(read, geometry, case.image, case.name),
-        intensity=intensity_percentiles(cropped[0]),
+        content_sha256=content,
+        intensity=intensities[0],
     )
 
 
@@ -145,8 +149,10 @@ def normalise(cropped: Volume, window: Window | None, whole_size: int) -> Volume
     count, and stay 0.
     """
     if window:
-        clipped = np.clip(cropped, window.lower, window.upper)
-        return ((clipped - window.mean) / max(window.sd, 1e-8)).astype(np.float32)
+        scaled: Volume = np.clip(cropped, window.lower, window.upper)
+        scaled -= window.mean
+        scaled /= max(window.sd, 1e-8)
+        return scaled
     tissue = cropped != 0 if cropped.size < 0.75 * whole_size else np.ones(cropped.shape, bool)
     thickness = max(1, SLAB_VOXELS // (cropped.shape[1] * cropped.shape[2]))
     slabs = [slice(first, first + thickness) for first in range(0, len(cropped), thickness)]
@@ -160,12 +166,13 @@ def normalise(cropped: Volume, window: Window | None, whole_size: int) -> Volume
     return normalised
 
 
-def normalise_channels(cropped: Volume, plan: Plan, whole_size: int) -> list[Volume]:
+def normalise_channels(cropped: Volume, plan: Plan, whole_size: int) -> Iterator[Volume]:
     """Each channel of `cropped` (C, X, Y, Z) as `plan` normalises it."""
     if plan.nnunet is None:
-        return [normalise(*one, whole_size) for one in zip(cropped, plan.windows, strict=True)]
+        yield from (normalise(*one, whole_size) for one in zip(cropped, plan.windows, strict=True))
+        return
     inside = binary_fill_holes(np.any(cropped != 0, axis=0))
-    return [normalise_by(scheme, one, inside) for one, scheme in zip(cropped, plan.nnunet.schemes, strict=True)]
+    yield from (normalise_by(scheme, one, inside) for one, scheme in zip(cropped, plan.nnunet.schemes, strict=True))
 
 
 def normalise_by(scheme: Scheme, cropped: Volume, inside: NDArray[np.bool_]) -> Volume:
@@ -184,14 +191,19 @@ def normalise_by(scheme: Scheme, cropped: Volume, inside: NDArray[np.bool_]) -> 
     return np.where(tissue, scaled, cropped).astype(np.float32)
 
 
-def pad_for(plan: Plan, image: NDArray[N]) -> tuple[NDArray[N], Shape]:
-    """`image` (C, X, Y, Z) as large as `plan` needs it, and how many zeros come before its first voxel on each axis."""
+def padded_shape(plan: Plan, shape: Shape) -> tuple[Shape, Shape]:
+    """How large an image of `shape` must be for `plan`, and how many zeros come before its first voxel on each axis.
+
+    Up to the next multiple of what the network needs, all zeros behind; for nnU-Net's networks up to the patch, half of
+    them on each side.
+    """
     if plan.nnunet is None:
-        return np.stack([pad(channel, plan.divisor) for channel in image]), (0, 0, 0)
+        x, y, z = (length + -length % factor for length, factor in zip(shape, plan.divisor, strict=True))
+        return (x, y, z), (0, 0, 0)
     short = [0 if axis == plan.slice_axis else max(0, side - length)
-             for axis, (side, length) in enumerate(zip(plan.patch, image.shape[1:], strict=True))]  # fmt: skip
-    x, y, z = (missing // 2 for missing in short)
-    return np.pad(image, [(0, 0), *((one // 2, one - one // 2) for one in short)]), (x, y, z)
+             for axis, (side, length) in enumerate(zip(plan.patch, shape, strict=True))]  # fmt: skip
+    x, y, z = (length + missing for length, missing in zip(shape, short, strict=True))
+    return (x, y, z), (short[0] // 2, short[1] // 2, short[2] // 2)
 
 
 def pad(image: NDArray[N], divisor: tuple[int, ...]) -> NDArray[N]:

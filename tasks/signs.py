@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
+from tasks.scan.planes import let_go, planes
 from tasks.scan.records import Signs
 
 Labels = NDArray[np.unsignedinteger[Any]]
@@ -53,7 +54,8 @@ def count_pieces(labels: Labels) -> dict[int, int]:
     """How many pieces each label has that is there."""
     pieces, count = cc3d.connected_components(np.ascontiguousarray(labels), connectivity=CONNECTIVITY, return_N=True)
     owner = np.zeros(count + 1, labels.dtype)
-    owner[pieces.ravel()] = labels.ravel()
+    for part in planes(labels):
+        owner[pieces[part].ravel()] = labels[part].ravel()
     found, numbers = np.unique(owner[1:], return_counts=True)
     return dict(zip(found.tolist(), numbers.tolist(), strict=True))
 
@@ -131,6 +133,7 @@ def slabs(logits: NDArray[np.float32]) -> Iterator[slice]:
     thickness = max(1, SLAB_NUMBERS // (classes * math.prod(sides)))
     for first in range(0, length, thickness):
         yield slice(first, min(first + thickness, length))
+        let_go(logits)
 
 
 def has_other_neighbour(classes: NDArray[Any]) -> NDArray[np.bool_]:

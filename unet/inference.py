@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations, pairwise, product
-from math import ceil
 
 import torch
 from torch import Tensor
 
 from unet.agreement import count_pairs, mean_pairwise_dice
 from unet.backends import Network
-from unet.memory import usual_tile
+from unet.memory import tile_count, usual_tile
+
+PLANES = 64
+"""Of sums in a file, so many are looked at at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,8 @@ def predict(
 ) -> Answer:
     """The mean over `networks`, made ready by `unet.backends.ready`, for `image` (C, X, Y, Z).
 
-    A volume of at most 2^23 voxels is one pass: nothing to stitch. Larger ones pass in tiles that are a multiple of
-    the training `patch`, because large tiles overlap less and are computed faster. `mirror_axes` averages over
+    A volume of at most 2^22 voxels is one pass: nothing to stitch. Larger ones pass in tiles that are no smaller than
+    the training `patch`, and as long as may be: long tiles overlap less. `mirror_axes` averages over
     all flips of these spatial axes; give only axes that training mirrored. In tiles, the label maps that are compared
     for the agreement are those of the tile whose centre is nearest.
     """
@@ -76,8 +78,8 @@ def predict_in(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """Where the weighted logits of tiles are added up: zeros (K, X, Y, Z), perhaps in a file, and after each tile
-    what lets its part go from memory."""
+    """Where the weighted logits of tiles are added up: zeros (K, X, Y, Z), perhaps in a file, and what
+    lets go of memory the parts that were added to."""
 
     values: Tensor
     let_go: Callable[[], None]
@@ -111,15 +113,17 @@ def _stitched(
         logits, maps = _heard_once(voices, image[(slice(None), *place)], flat)
         if sums is None:
             sums = Sums(values=torch.zeros((len(logits), *size), device=image.device), let_go=lambda: None)
-        sums.values[(slice(None), *place)].addcmul_(logits, importance)
+        for of_class, said in zip(sums.values, logits, strict=True):  # of a file, one class at a time is in memory
+            of_class[place].addcmul_(said, importance)
+            sums.let_go()
         weights[place] += importance
         counts = counts + count_pairs(maps[(slice(None), *core)], len(logits))
-        sums.let_go()
     if sums is None:
         raise ValueError(f"an image of {size} has no voxel")
     for of_class in sums.values:
-        of_class.div_(weights)
-        sums.let_go()
+        for first in range(0, len(of_class), PLANES):
+            of_class[first : first + PLANES].div_(weights[first : first + PLANES])
+            sums.let_go()
     return Answer(logits=sums.values, agreement=mean_pairwise_dice(counts))
 
 
@@ -165,7 +169,7 @@ def tile_starts(length: int, tile: int, *, overlap: bool = True) -> list[int]:
     ending at the border."""
     if length <= tile:
         return [0]
-    count = ceil((length - tile) / (tile / 2 if overlap else tile)) + 1
+    count = tile_count(length, tile, overlap=overlap)
     return [round(index * (length - tile) / (count - 1)) for index in range(count)]
 
 

@@ -2,62 +2,108 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 
 from tasks.infer.machine import InferenceConfig, Machine
 from tasks.model import Model, Plan
 from tasks.scan.errors import NotEnoughMemory
 from tasks.scan.files import save_array, temporary_name
+from tasks.scan.planes import let_go
 from tasks.scan.records import Prediction, Prepared
 from unet.backends import Network
 from unet.inference import Seams, Sums, predict_in
 from unet.ladder import climb_down
 from unet.memory import Way, choose_way, smallest_way
 
+CPU = torch.device("cpu")
+ON_CPU = "on the CPU"
+
 
 def infer_case(
-    prepared: Prepared, networks: Sequence[Network], model: Model, config: InferenceConfig, work: Path
+    prepared: Prepared,
+    networks: Sequence[Network],
+    model: Model,
+    config: InferenceConfig,
+    work: Path,
+    on_cpu: Callable[[], Sequence[Network]] = list,
 ) -> Prediction:
     """The logits of `networks` for `prepared`, written to `work`.
 
-    Raises NotEnoughMemory, before anything is computed, when it would need more than there is.
+    On a GPU that runs out of memory: in smaller tiles, then summed on the CPU, then by the networks of `on_cpu`. Raises
+    NotEnoughMemory, before anything is computed, when it would need more than there is.
     """
     machine = config.resolved()
-    image = torch.from_numpy(np.load(prepared.voxels))
-    way = plan_way(prepared.case.name, tuple(image.shape[1:]), model.plan, config, machine)
-    mirror_axes = model.plan.augment.mirror_axes if config.mirror else ()
-    seams = Seams(slice_axis=model.plan.slice_axis, nnunet=model.plan.nnunet is not None)
     path = work / f"{prepared.case.name}.logits.npy"
-
-    def compute(tile: tuple[int, ...] | None, device: torch.device) -> dict[int, float]:
-        shape = (model.plan.network.out_channels, *image.shape[1:])
-        if tile is not None and way.on_disk:
-            with sums_in_file(path, shape) as sums:
-                return predict_in(tile, networks, image, mirror_axes, sums, seams).agreement
-        answer = predict_in(tile, networks, image.to(device), mirror_axes, seams=seams)
-        save_array(path, answer.logits.cpu().numpy())
-        return answer.agreement
-
-    smaller = smallest_way(model.plan.network, tuple(image.shape[1:]), model.plan.patch, 4).tile
+    asked = _Question(voxels=np.load(prepared.voxels, mmap_mode="c"), model=model, mirror=config.mirror, path=path)
+    way = plan_way(prepared.case.name, asked.size, model.plan, config, machine)
+    small = smaller_way(way, asked.size, model.plan, machine)
     rungs: list[tuple[str, Callable[[], dict[int, float]]]] = [
-        ("", lambda: compute(way.tile, machine.device)),
-        ("in tiles of the training's patch", lambda: compute(smaller, machine.device)),
-        ("in tiles of the training's patch, summed on the CPU", lambda: compute(smaller, torch.device("cpu"))),
+        ("", lambda: _answer(asked, way, machine.device, networks)),
+        ("in smaller tiles", lambda: _answer(asked, small, machine.device, networks)),
     ]
-    rung, agreement = climb_down(rungs)
-    noted = (
-        prepared if not rung else with_warning(prepared, f"{machine.device.type} ran out of memory: computed {rung}")
-    )
-    return Prediction(prepared=noted, logits=path, device=machine.device.type, agreement=agreement)
+    if machine.device.type != CPU.type:
+        there = replace(config, device="cpu", backend="auto", memory_gb=0.0)
+
+        def answer_on_cpu() -> dict[int, float]:
+            whole = plan_way(prepared.case.name, asked.size, model.plan, there, there.resolved())
+            return _answer(asked, whole, CPU, on_cpu())
+
+        rungs += [
+            ("in smaller tiles, summed on the CPU", lambda: _answer(asked, small, CPU, networks)),
+            (ON_CPU, answer_on_cpu),
+        ]
+    fallback, agreement = climb_down(rungs)
+    if fallback:
+        prepared = with_warning(prepared, f"{machine.device.type} ran out of memory: computed {fallback}")
+    used = CPU if fallback == ON_CPU else machine.device
+    return Prediction(prepared=prepared, logits=path, device=used.type, agreement=agreement, fallback=fallback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What the networks are asked of a case, in whichever way: an image (C, X, Y, Z), mapped to memory from its file,
+    and where the logits belong."""
+
+    voxels: NDArray[np.float32]
+    model: Model
+    mirror: bool
+    path: Path
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return self.voxels.shape[1:]
+
+
+def _answer(asked: _Question, way: Way, device: torch.device, networks: Sequence[Network]) -> dict[int, float]:
+    """The agreement of `networks`, whose logits are in the file then; summed on `device`, or in the file itself."""
+    plan, image = asked.model.plan, torch.from_numpy(asked.voxels)
+    mirror_axes = plan.augment.mirror_axes if asked.mirror else ()
+    seams = Seams(slice_axis=plan.slice_axis, nnunet=plan.nnunet is not None)
+    if way.tile is not None and way.on_disk:
+        with sums_in_file(asked.path, (plan.network.out_channels, *asked.size), beside=asked.voxels) as sums:
+            return predict_in(way.tile, networks, image, mirror_axes, sums, seams).agreement
+    answer = predict_in(way.tile, networks, image.to(device), mirror_axes, seams=seams)
+    save_array(asked.path, answer.logits.cpu().numpy())
+    return answer.agreement
+
+
+def smaller_way(way: Way, size: tuple[int, ...], plan: Plan, machine: Machine) -> Way:
+    """What is tried without memory for `way`: tiles of the training's patch, or single slices of a 2-D network."""
+    smallest = smallest_way(plan.network, size, plan.patch, machine.appetite)
+    if plan.slice_axis is None or smallest.tile is None:
+        return smallest
+    tile = tuple(1 if axis == plan.slice_axis else side for axis, side in enumerate(smallest.tile))
+    return replace(smallest, tile=tile, on_disk=way.on_disk)
 
 
 def with_warning(prepared: Prepared, warning: str) -> Prepared:
@@ -69,9 +115,9 @@ def with_warning(prepared: Prepared, warning: str) -> Prepared:
 def plan_way(case: str, size: tuple[int, ...], plan: Plan, config: InferenceConfig, machine: Machine) -> Way:
     """The way to run an image of `size` in the memory there is. Raises NotEnoughMemory."""
     free = config.memory_gb * 2**30 or free_bytes(machine.device)
-    way = choose_way(plan.network, size, plan.patch, machine.width, free, fixed=plan.fixed_tile)
+    way = choose_way(plan.network, size, plan.patch, machine.appetite, free, fixed=plan.fixed_tile)
     if way is None:
-        needed = smallest_way(plan.network, size, plan.patch, machine.width).needed_bytes
+        needed = smallest_way(plan.network, size, plan.patch, machine.appetite).needed_bytes
         raise NotEnoughMemory(
             case,
             found=f"{' × '.join(str(side) for side in size)} voxels at the model's spacing, for which "
@@ -90,13 +136,19 @@ def free_bytes(device: torch.device) -> float:
 
 
 @contextmanager
-def sums_in_file(path: Path, shape: tuple[int, ...]) -> Iterator[Sums]:
-    """Zeros of `shape` in the array file `path`, whose parts leave this process's memory when they are let go."""
+def sums_in_file(path: Path, shape: tuple[int, ...], beside: NDArray[Any]) -> Iterator[Sums]:
+    """Zeros of `shape` in the array file `path`, whose parts leave this process's memory when they are let go.
+
+    So do those of `beside`, an array that may be mapped from a file, too.
+    """
     temporary = temporary_name(path)
     mapped = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
     with temporary.open("r+b") as whole:  # room on the disk for all of it: a map that finds none kills the process
         os.posix_fallocate(whole.fileno(), 0, temporary.stat().st_size)
-    file = mapped.base
-    let_go = (lambda: file.madvise(mmap.MADV_DONTNEED)) if isinstance(file, mmap.mmap) else (lambda: None)
-    yield Sums(values=torch.from_numpy(mapped), let_go=let_go)
+
+    def let_both_go() -> None:
+        let_go(mapped)
+        let_go(beside)
+
+    yield Sums(values=torch.from_numpy(mapped), let_go=let_both_go)
     temporary.replace(path)

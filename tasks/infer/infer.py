@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.apart import MOST_LINES, Apart, DiedError, OverdueError, ask, end
@@ -80,7 +80,16 @@ def infer(
 ) -> list[Outcome[Prediction]]:
     """Logits for every case of the shard, each put on `belt`; the networks of the model are loaded once."""
     job = _Job(model=model, weights=weights, config=config, work=work)
-    return list(hand_on(logged("infer", _inferred(cases, job)), belt))
+    return list(hand_on(_told(logged("infer", _inferred(cases, job))), belt))
+
+
+def _told(outcomes: Iterator[Outcome[Prediction]]) -> Iterator[Outcome[Prediction]]:
+    """`outcomes`; the log is told of each that a device had no memory for."""
+    for outcome in outcomes:
+        if outcome.value and outcome.value.fallback:
+            said = "infer: case '%s': the device ran out of memory: computed %s"
+            get_run_logger().warning(said, outcome.name, outcome.value.fallback)
+        yield outcome
 
 
 def _inferred(cases: Line[Prepared], job: _Job) -> Iterator[Outcome[Prediction]]:
@@ -154,14 +163,19 @@ def _of_memory_or_not(case: str, death: DiedError) -> CaseError:
 
 def _infer_there(case: Outcome[Prepared], job: _Job, threads: int) -> Outcome[Prediction]:
     """What becomes of `case`, in the process apart."""
+
+    def on_cpu() -> list[Network]:
+        there = replace(job.config, device="cpu", backend="auto")
+        return ready_networks(job.weights, job.model, there, threads)
+
     networks = ready_networks(job.weights, job.model, job.config, threads)
-    return attempt("infer", infer_case, case, networks, job.model, job.config, job.work)
+    return attempt("infer", infer_case, case, networks, job.model, job.config, job.work, on_cpu)
 
 
 def fits_beside_others(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) -> bool:
     """Whether `prepared` is small, and there is memory for `lanes` like it at once."""
     voxels = max(prod(prepared.resampled_shape), prod(plan.patch) if plan.fixed_tile else 0)
-    needed = lanes * pass_bytes(plan.network, voxels, machine.width)
+    needed = lanes * pass_bytes(plan.network, voxels, machine.appetite)
     return voxels <= SMALL_VOXELS and needed <= free_bytes(machine.device)
 
 
@@ -178,7 +192,8 @@ def ready_networks(weights: Weights, model: Model, config: InferenceConfig, thre
     key = (weights, model.weights_sha256, machine)
     with _keeping:
         if key not in _kept:
-            _kept.clear()
+            if len(_kept) > 1:  # those of a GPU, and of the CPU that helps it out
+                _kept.clear()
             torch.set_num_threads(threads)
             _kept[key] = weights.ready(model, machine)
             torch.set_num_threads(1 if machine.backend == "openvino" else threads)

@@ -14,6 +14,7 @@ from tasks.scan.records import FORBID_UNKNOWN
 from unet import choose_device, choose_precision
 from unet.backends import BackendName, Network, choose_backend, ready
 from unet.devices import DeviceName, Precision
+from unet.memory import OPENVINO_BFLOAT16, OPENVINO_FLOAT32, TORCH_BFLOAT16, TORCH_FLOAT32, Appetite
 from unet.slices import by_slice
 
 
@@ -53,9 +54,12 @@ class Machine:
     backend: Literal["torch", "openvino"]
 
     @property
-    def width(self) -> int:
-        """Bytes of a number of the largest maps: torch computes the last block in float32, whatever the precision."""
-        return 2 if self.backend == "openvino" and self.precision == torch.bfloat16 else 4
+    def appetite(self) -> Appetite:
+        """What it needs in memory; measured on the CPU, where a GPU's allocator keeps about as much."""
+        narrow = self.precision == torch.bfloat16
+        if self.backend == "openvino":
+            return OPENVINO_BFLOAT16 if narrow else OPENVINO_FLOAT32
+        return TORCH_BFLOAT16 if narrow else TORCH_FLOAT32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

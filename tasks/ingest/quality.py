@@ -79,16 +79,18 @@ def intensity_percentiles(cropped: NDArray[np.float32]) -> tuple[float, float, f
     return low, middle, high
 
 
-def intensity_flags(cropped: NDArray[np.float32], fingerprint: Mapping[str, Any], channel: int = 0) -> list[str]:
+def intensity_flags(
+    percentiles: tuple[float, float, float], fingerprint: Mapping[str, Any], channel: int = 0
+) -> list[str]:
     """Whether the intensities of a channel leave out those that the labelled tissue had in training.
 
-    Compared are the 0.5th and 99.5th percentile of `cropped` (X, Y, Z) with the range of the foreground's means.
+    Compared are the first and the last of its `intensity_percentiles` with the range of the foreground's means.
     """
     ranges = [fingerprint.get("foreground_mean"), *fingerprint.get("further_foreground_means", ())]
     known = ranges[channel] if channel < len(ranges) else None
     if not known:
         return []
-    low, high = (float(value) for value in np.percentile(cropped, (0.5, 99.5)))
+    low, _, high = percentiles
     if low <= known["max"] and known["min"] <= high:
         return []
     where = f" in channel {channel + 1}" if len(ranges) > 1 else ""

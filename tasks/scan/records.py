@@ -143,12 +143,14 @@ class Prediction:
 
     `agreement`: by class, how far the members of an ensemble, or the answers to the flipped images, agree: the mean
     Dice over all pairs of their own label maps, NaN where none has the class. Empty where there was one answer.
+    `fallback`: how it was computed because a device had run out of memory; empty where it had not.
     """
 
     prepared: Prepared
     logits: Path
     device: str
     agreement: dict[int, float] = field(default_factory=dict)
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

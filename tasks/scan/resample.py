@@ -94,13 +94,13 @@ def value_limits(image: Volume, thick: int | None) -> tuple[Volume, Volume]:
 
 
 def resample_labels(labels: NDArray[np.uint16], shape: Shape) -> NDArray[np.uint8]:
-    """`labels` (X, Y, Z) at `shape`: linear for each label by itself, which then owns the voxels above one half."""
+    """`labels` (X, Y, Z) at `shape`: linear for each label by itself, which then owns the voxels from one half on."""
     if labels.shape == shape:
         return labels.astype(np.uint8)
     result = np.zeros(shape, np.uint8)
     for value in np.unique(labels[labels > 0]):
         share = restore_logits(torch.from_numpy((labels == value).astype(np.float32)), shape)
-        result[share.numpy() > 0.5] = value
+        result[share.numpy() >= 0.5] = value
     return result
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.scan.planes import let_go
 from tasks.scan.records import Shape
 
 SLAB_VOXELS = 2**20
@@ -54,6 +55,7 @@ def restore_labels(
     for first in range(0, shape[0], thickness):
         slab = slice(first, min(first + thickness, shape[0]))
         labels[slab] = _decide(logits, boxes, axes, slab, shape).astype(kind)
+        let_go(logits)
     return labels
 
 
@@ -129,6 +131,7 @@ def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[B
             across = cells.any(0)
             of_class[1] |= across.any(1)
             of_class[2] |= across.any(0)
+        let_go(logits)
     return [_box(of_class, axes) for of_class in used]
 
 

@@ -19,6 +19,7 @@ from tasks.scan.geometry import (
     grid_distance_mm,
     to_canonical,
 )
+from tasks.scan.planes import planes
 from tasks.scan.reading import Header
 from tasks.scan.records import Case, Geometry, Source, join_channels
 
@@ -131,17 +132,29 @@ def read_labels(source: Source, grid: Geometry, case: str, image: Source | None 
         return np.ascontiguousarray(to_canonical(segmentation.read_stored_labels(source, grid, image, case), grid))
     check_same_grid(read_geometry(source, case), grid, case)  # before its voxels are read: they may claim any size
     voxels, geometry = _read(source, case)
-    with np.errstate(invalid="ignore"):
-        labels = np.rint(voxels)
-        wrong = ~((np.abs(voxels - labels) <= LABEL_TOLERANCE) & (labels >= 0) & (labels <= 65535))
-    if wrong.any():
+    return np.ascontiguousarray(to_canonical(_whole_numbers(voxels, case), geometry))
+
+
+def _whole_numbers(voxels: NDArray[np.float32], case: str) -> NDArray[np.uint16]:
+    """`voxels` as labels. Raises UnknownLabel."""
+    labels, wrong, first = np.empty(voxels.shape, np.uint16), 0, 0.0
+    for part in planes(voxels):
+        with np.errstate(invalid="ignore"):
+            rounded = np.rint(voxels[part])
+            strange = ~((np.abs(voxels[part] - rounded) <= LABEL_TOLERANCE) & (rounded >= 0) & (rounded <= 65535))
+        if strange.any():
+            first = first if wrong else float(voxels[part][strange][0])
+            wrong += int(strange.sum())
+            continue
+        labels[part] = rounded
+    if wrong:
         raise UnknownLabel(
             case,
-            found=f"the reference holds {voxels[wrong][0]:g} in {int(wrong.sum())} voxels",
+            found=f"the reference holds {first:g} in {wrong} voxels",
             needed="whole numbers from 0 to 65535",
             remedy="save the reference as a label map; a resampled one needs nearest-neighbour interpolation",
         )
-    return np.ascontiguousarray(to_canonical(labels.astype(np.uint16), geometry))
+    return labels
 
 
 def read_label_values(source: Source, case: str) -> set[int]:

@@ -56,15 +56,6 @@ def write_scan(path: Path) -> Source:
     return Source(format="nifti", files=(path,))
 
 
-@pytest.fixture
-def one_thread():
-    """Convolutions of a few voxels each: threads would only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def segment(folder: Path, work: Path, backend: str) -> np.ndarray:
     """Our mask of the scan, as stored."""
     model, image = read_model(folder), write_scan(work / "scan.nii.gz")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import threading
 
 import psutil
@@ -18,6 +19,7 @@ from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome, Source
 from tests import poison
 from tests.poison import numbers
+from tests.threads import busy_with_all_libraries
 
 
 def test_results_come_back_in_the_order_of_the_cases(pool):
@@ -199,3 +201,9 @@ def test_a_pool_of_our_own_that_lost_all_its_processes_is_filled_anew(monkeypatc
         with client_of(address, 60) as client:
             client.retire_workers(close_workers=True)
         assert [result.value for result in map_cases(address, "double", poison.double, numbers(3))] == [0, 2, 4]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what a thread has computed")
+def test_a_process_of_the_pool_computes_in_one_thread(pool):
+    done = map_cases(pool, "stage", busy_with_all_libraries, numbers(2))
+    assert [case.value for case in done] == [1, 1]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.threads import busy_threads
 from unet import UNet, UNetConfig
 from unet.backends import choose_backend, folding, ready
 
@@ -165,3 +166,14 @@ def test_a_layer_that_openvino_has_no_entry_for_is_named():
     network.head = nn.Sequential(nn.Softsign())
     with pytest.raises(TypeError, match="Softsign cannot be run by OpenVINO; use --backend torch"):
         ready(network, "openvino", CPU, torch.float32)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_backend_computes_in_no_more_threads_than_it_was_given(backend):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        run = ready(trained(CONFIGS["3-D"]), backend, CPU, torch.float32)
+        assert busy_threads(lambda: run(torch.zeros(1, 1, 96, 96, 96))) == 1
+    finally:
+        torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from unet import UNet, UNetConfig, memory, predict
 from unet.agreement import count_pairs, mean_pairwise_dice
 from unet.backends import ready
 from unet.inference import Sums, gaussian_weights, predict_in, tile_starts, tiles, tiles_with_cores
-from unet.memory import largest_tile
+from unet.memory import best_tile
 
 
 class Echo(UNet):
@@ -55,9 +55,17 @@ def test_a_volume_that_fits_is_one_pass():
     assert network.sizes == [(8, 8, 8)]
 
 
-def test_tiles_are_the_largest_multiple_of_the_patch_that_may_pass():
-    assert largest_tile((40, 56, 40)) == (120, 168, 120)
-    assert largest_tile((256, 256, 128)) == (256, 256, 128)
+def test_tiles_go_from_end_to_end_where_they_can_and_are_halves_of_the_rest():
+    assert best_tile((40, 40, 60), (16, 16, 16), 76_800) == (40, 32, 60)  # two along one axis, at 0 and at 8
+
+
+def test_a_tile_is_never_smaller_than_the_patch():
+    assert best_tile((100, 100, 100), (32, 32, 32), 40_000) == (32, 32, 32)
+    assert best_tile((100, 100, 100), (64, 64, 64), 40_000) == (64, 64, 64)
+
+
+def test_a_tile_is_no_longer_than_the_image():
+    assert best_tile((20, 100, 100), (32, 32, 32), 41_000) == (20, 32, 64)
 
 
 def test_tiles_of_an_echo_are_the_image_itself(monkeypatch):

@@ -32,7 +32,7 @@ def ready(network: UNet, device: torch.device, precision: torch.dtype) -> Networ
         parts = split_image(image) if narrow else image
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=narrow):
             logits: Tensor = copy(parts.to(device=device, memory_format=layout))
-        return logits.float()
+        return logits.float().to(image.device)
 
     return run
 

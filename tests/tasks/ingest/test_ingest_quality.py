@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.ingest.quality import grid_flags, intensity_flags, modality_flags, plausibility_flags
+from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percentiles, modality_flags, plausibility_flags
 from tasks.scan.records import Source
 from tests.phantoms import affine, box, edit_dicom, picture, write_dicom_series, write_nifti
 
@@ -42,13 +42,13 @@ def voxels_from(low: float, high: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("low", "high", "count"), [(0, 200, 0), (0, 70, 1), (130, 900, 1), (0, 81, 0), (115, 900, 0)])
 def test_intensities_that_leave_the_tissue_out_are_flagged(low, high, count):
-    flags = intensity_flags(voxels_from(low, high), FINGERPRINT)
+    flags = intensity_flags(intensity_percentiles(voxels_from(low, high)), FINGERPRINT)
     assert len(flags) == count
     assert all(flag.startswith("intensity far from the training data") for flag in flags)
 
 
 def test_without_a_fingerprint_intensities_are_not_judged():
-    assert intensity_flags(voxels_from(0, 1), {}) == []
+    assert intensity_flags(intensity_percentiles(voxels_from(0, 1)), {}) == []
 
 
 @pytest.mark.parametrize(
