@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,14 +20,17 @@ UNKNOWN = 4
 
 
 def seconds_until(clock: str, now: datetime) -> float:
-    """How long it is from `now` (local, with its zone) until the `clock` next shows HH:MM.
+    """How long it is from `now` (local time, without a zone) until the `clock` next shows HH:MM.
 
-    >>> seconds_until("06:00", datetime.fromisoformat("2026-03-02T23:30:00+01:00"))
+    A clock that is put forward or back in between, as in spring and autumn, is counted.
+
+    >>> seconds_until("06:00", datetime.fromisoformat("2026-03-02T23:30:00"))
     23400.0
     """
     hour, minute = (int(part) for part in clock.split(":"))
     today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return ((today if today > now else today + timedelta(days=1)) - now).total_seconds()
+    then = today if today > now else today + timedelta(days=1)
+    return then.timestamp() - now.timestamp()
 
 
 def batches(cases: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -44,6 +48,7 @@ def in_time(
     until then they are taken to pass one after the other.
     """
     waiting, began, done = list(cases), time.monotonic(), 0.0
+    _say_how_long(waiting, expected, 1 / (os.cpu_count() or 1))  # by history alone, as long as nothing is measured
     while waiting:
         left = math.inf if deadline is None else deadline - time.monotonic()
         pace = (time.monotonic() - began) / done if done else 1.0

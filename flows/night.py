@@ -109,7 +109,7 @@ def check_mirrored(description: Model, folder: Path) -> None:
 
 
 def _deadline(until: str | None) -> float | None:
-    return None if until is None else time.monotonic() + seconds_until(until, datetime.now().astimezone())
+    return None if until is None else time.monotonic() + seconds_until(until, datetime.now())
 
 
 def begin(night: Night) -> None:

@@ -13,15 +13,15 @@ from typing import Any, ParamSpec
 from prefect import State
 from prefect.states import Completed, Failed, get_state_exception
 
-from tasks.attempt import unwritable
+from tasks.attempt import FULL, unwritable
 from tasks.belt import LineStoppedError
 from tasks.progress import outlive_the_terminal
 from tasks.report import Report, read_run
 from tasks.scan.errors import SetupError, UnreadableRun
 
 NAMED = 5
-OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
-"""What the system says when the disk of the output, not the program, is at fault."""
+OF_THE_DISK = {*FULL, errno.EIO, errno.ESTALE}
+"""What the system says when the disk of the output, not the program, is at fault: here no scan is read."""
 P = ParamSpec("P")
 
 

@@ -18,7 +18,9 @@ from tasks.scan.records import Case, Cost, Located, Outcome, Problem
 
 B = TypeVar("B")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-"""What the system says when nothing more can be written: no case after this one would fare better."""
+"""What the system says when nothing more can be written: no case after this one would fare better.
+
+Not that a disk fails (EIO, ESTALE): it may be the one that the case is read from."""
 OF_CASE = "of_case"
 """The attribute of a log record that holds, for programs, what the line says of a case."""
 DISK = "see to the disk or share, which may be full or away; the next run tries the case again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from flows.journal import lines_of
-from tasks.ledger import LEDGER, Entry, read_entries, read_recipes
-from tasks.report import Run, read_run
+from tasks.ledger import LEDGER, Entry, looked_at, read_entries, read_recipes
+from tasks.report import RUN, Run, previous_name, read_run
 from tasks.scan.errors import EmptyCohort, SetupError, UnreadableRun, printable
 
 OF_THE_RUN = ("started", "finished", "flow_run", "model", "model_sha256", "device", "precision")
@@ -23,9 +23,9 @@ LAST = 30
 def execute(arguments: Namespace) -> int:
     """0 when the run knows the case; what tables, record, ledger and log say of it is printed."""
     output, name = arguments.output, arguments.case
-    run = read_run(output)
-    row = _rows_of(name, output / "cases.csv")
-    metrics = _rows_of(name, output / "metrics.csv")
+    run, named = _last_run(output)
+    row = _rows_of(name, output / named("cases.csv"))
+    metrics = _rows_of(name, output / named("metrics.csv"))
     if name not in run.cases or row.empty:
         known = ", ".join(list(run.cases)[:10])
         raise EmptyCohort(f"the run in '{output}' has no case '{name}'; it has {known} …")
@@ -40,11 +40,23 @@ def execute(arguments: Namespace) -> int:
     return 0
 
 
+def _last_run(output: Path) -> tuple[Run, Callable[[str], str]]:
+    """The run that wrote its report last, and what its files are called: while one is at work, the one before it."""
+    try:
+        return read_run(output), str
+    except UnreadableRun:
+        if (output / RUN).exists() or not (output / previous_name(RUN)).exists():
+            raise
+    print("a run is at work here, or was killed: this is what the one before it made\n")
+    return read_run(output, previous_name(RUN)), previous_name
+
+
 def _explain_making(name: str, output: Path) -> None:
     """What the ledger knows: when the result was made, stage by stage, and by which settings, weights and packages."""
     try:
-        entry = read_entries(output / LEDGER, [name]).get(name)
-        recipes = read_recipes(output / LEDGER)
+        with looked_at(output / LEDGER) as ledger:
+            entry = read_entries(ledger, [name]).get(name)
+            recipes = read_recipes(ledger)
     except SetupError as error:
         print(f"\nthe ledger cannot be read: {error}")
         return

@@ -9,12 +9,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from tasks.attempt import failed
 from tasks.ingest.memory import Memory, Stamp, key_of, stamp
 from tasks.pool import map_small_cases
-from tasks.scan.records import Case, Cost, Outcome
+from tasks.scan.records import Case, Cost, Outcome, Problem
 
 HEADER_SECONDS = 120.0
 """How long the headers of a chunk of files, and then each alone, may take."""
+ENDS = {"case_timed_out", "worker_died"}
+"""Reasons of which the next question about the same file would only cost as much again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,8 @@ class Desk:
     pool: str
     memory: Memory
     stamps: dict[Path, Stamp | None] = field(default_factory=dict)
+    lost: dict[Path, Problem] = field(default_factory=dict)
+    """Files that ended the process that read them, or never let it go: they are not asked again, and this is why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,9 @@ def ask(question: Question, items: Sequence[Outcome[Any]], desk: Desk, *argument
     """The outcome of `question` for each of `items`, in their order. What had no answer is asked anew each time."""
     keys = [_key(question, item, desk, arguments) for item in items]
     answers = [_recall(question, item, key, desk) for item, key in zip(items, keys, strict=True)]
+    for index, item in enumerate(items):
+        if problem := _lost(question, item, desk):
+            answers[index] = failed(item, replace(problem, stage=question.stage))
     new = [index for index, answer in enumerate(answers) if answer is None]
     asked = [items[index] for index in new]
     for index, outcome in zip(
@@ -50,8 +58,15 @@ def ask(question: Question, items: Sequence[Outcome[Any]], desk: Desk, *argument
         strict=True,
     ):
         answers[index] = outcome
+        if outcome.problem and outcome.problem.reason in ENDS:
+            desk.lost.update((file, outcome.problem) for file in question.files(items[index].value))
         _remember(question, outcome.value, keys[index], desk)
     return [answer for answer in answers if answer is not None]
+
+
+def _lost(question: Question, item: Outcome[Any], desk: Desk) -> Problem | None:
+    """Why one of the files that `question` reads of `item` is not to be read again, if it is not."""
+    return next((desk.lost[file] for file in question.files(item.value) if file in desk.lost), None)
 
 
 def _key(question: Question, item: Outcome[Any], desk: Desk, arguments: tuple[Any, ...]) -> str | None:

@@ -4,7 +4,7 @@ from tasks.ledger.agree import ledger_findings
 from tasks.ledger.keys import STAGES, Recipes, describe_recipes
 from tasks.ledger.note import note, record
 from tasks.ledger.recall import Ledger, Tonight, recall
-from tasks.ledger.table import LEDGER, Entry, read_entries, read_expected, read_recipes
+from tasks.ledger.table import LEDGER, Entry, looked_at, read_entries, read_expected, read_recipes
 from tasks.ledger.versions import check_ledger
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "check_ledger",
     "describe_recipes",
     "ledger_findings",
+    "looked_at",
     "note",
     "read_entries",
     "read_expected",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -19,7 +19,7 @@ from tasks.ledger.keys import STAGES, chain
 from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
 from tasks.ledger.table import Entry, Result, Seen, writing_cases
-from tasks.pool import map_cases
+from tasks.pool import map_small_cases
 from tasks.progress import Bar
 from tasks.scan.records import Outcome, Scores, Source
 
@@ -42,15 +42,21 @@ def note(cases: Line[Scores], ledger: Ledger | None, pool: str, bar: Bar | None 
     it again; so is one whose files changed since they were looked at.
     """
     noted: list[Outcome[Scores]] = []
+    unread: list[Outcome[Scores]] = []
     with ExitStack() as opened:
         for outcome in arriving(cases):
             if ledger is not None:
                 if not noted:  # not before: a shard that has no case yet must not keep the one before it waiting
                     write = opened.enter_context(_alone(ledger))
-                write(outcome.name, partial(_entry, outcome, _checksum_of_unread(outcome, pool), ledger))
+                if outcome.value is None and outcome.case:
+                    unread.append(outcome)
+                else:
+                    write(outcome.name, partial(_entry, outcome, "", ledger))
             noted.append(outcome)
             if bar:
                 bar.advance()
+        for outcome, checksum in zip(unread, _checksums(unread, pool), strict=True):
+            write(outcome.name, partial(_entry, outcome, checksum, cast(Ledger, ledger)))
     return noted
 
 
@@ -62,13 +68,11 @@ def _alone(ledger: Ledger) -> Iterator[Callable[[str, Callable[[Seen], Entry]], 
         yield write
 
 
-def _checksum_of_unread(outcome: Outcome[Scores], pool: str) -> str:
-    """The checksum of the files of a case that has no result, taken in the pool; empty for any other case."""
-    if outcome.value is not None or outcome.case is None:
-        return ""
-    files: Outcome[Any] = Outcome(name=outcome.name, value=outcome.case.image.files)
-    hashed: list[Outcome[str]] = map_cases(pool, "compare", hash_or_nothing, [files])
-    return hashed[0].value or ""
+def _checksums(unread: Sequence[Outcome[Scores]], pool: str) -> list[str]:
+    """The checksums of the files of cases that have no result, taken in the pool: reading them may hang again."""
+    files: list[Outcome[Any]] = [Outcome(name=one.name, value=one.case.image.files) for one in unread if one.case]
+    hashed: list[Outcome[str]] = map_small_cases(pool, "compare", hash_or_nothing, files) if files else []
+    return [one.value or "" for one in hashed]
 
 
 def _entry(outcome: Outcome[Scores], checksum: str, ledger: Ledger, seen: Seen) -> Entry:

@@ -7,11 +7,13 @@ has an output folder at a time, so that WAL needs no shared memory, and works on
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -95,6 +97,16 @@ def read_entries(path: Path, names: Iterable[str]) -> dict[str, Entry]:
             if row and (entry := _entry(name, row, stages)):
                 entries[name] = entry
     return entries
+
+
+@contextmanager
+def looked_at(path: Path) -> Iterator[Path]:
+    """A copy of the ledger at `path`, whoever holds that; for this block, to look at."""
+    with TemporaryDirectory(prefix="ledger-") as folder:
+        for file in (path, path.with_name(f"{path.name}-wal")):  # what a run has written last is in the second
+            if file.exists():
+                shutil.copyfile(file, Path(folder) / file.name)
+        yield Path(folder) / path.name
 
 
 @contextmanager

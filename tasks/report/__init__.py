@@ -1,6 +1,6 @@
 """What analysts open in the morning: three tables, a page, and the record of the run."""
 
-from tasks.report.delta import check_runs_before, put_aside
+from tasks.report.delta import check_runs_before, previous_name, put_aside
 from tasks.report.died import say_died
 from tasks.report.groups import read_groups, write_groups
 from tasks.report.intake import intake_lines, write_intake
@@ -18,6 +18,7 @@ __all__ = [
     "Run",
     "check_runs_before",
     "intake_lines",
+    "previous_name",
     "put_aside",
     "read_groups",
     "read_run",

@@ -90,16 +90,16 @@ def write_run(
     write_whole(output / RUN, json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
-def read_run(output: Path) -> Run:
-    """The record of the run in `output`. Raises UnreadableRun when there is none, or one that is damaged."""
+def read_run(output: Path, name: str = RUN) -> Run:
+    """The record `name` of the run in `output`. Raises UnreadableRun when there is none, or one that is damaged."""
     try:
-        content = json.loads((output / RUN).read_text(encoding="utf-8"))
-        _refuse_newer(content, output / RUN)
+        content = json.loads((output / name).read_text(encoding="utf-8"))
+        _refuse_newer(content, output / name)
         return _ADAPTER.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or RUN
-        raise UnreadableRun(f"'{output / RUN}' is damaged ({place}: {first['msg']}); run the night again") from error
+        raise UnreadableRun(f"'{output / name}' is damaged ({place}: {first['msg']}); run the night again") from error
     except (OSError, ValueError, RecursionError) as error:
         begun = " (one is at work, or was killed: run the night again)" if (output / ".lock").exists() else ""
         raise UnreadableRun(

@@ -1,11 +1,14 @@
 """What is begun before a deadline, and what is carried over. Cases are called by the seconds that they take."""
 
+import logging
+import os
 import time
 from datetime import datetime
 
 import pytest
 from prefect.logging import disable_run_logger
 
+from flows import deadline
 from flows.deadline import choose, in_time, seconds_until, with_carried_over
 from flows.settings import Settings, load_settings
 from tasks.report.tables import case_status
@@ -30,14 +33,36 @@ def chosen(seconds, left, size=50, *, known=True):
 @pytest.mark.parametrize(
     ("now", "seconds"),
     [
-        ("2026-03-02T01:00:00+01:00", 5 * 3600),
-        ("2026-03-02T05:59:59+01:00", 1),
-        ("2026-03-02T06:00:00+01:00", 24 * 3600),
-        ("2026-03-02T23:30:00+01:00", 6.5 * 3600),
+        ("2026-03-02T01:00:00", 5 * 3600),
+        ("2026-03-02T05:59:59", 1),
+        ("2026-03-02T06:00:00", 24 * 3600),
+        ("2026-03-02T23:30:00", 6.5 * 3600),
     ],
 )
 def test_six_o_clock_is_the_next_one(now, seconds):
     assert seconds_until("06:00", datetime.fromisoformat(now)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("evening", "seconds"), [("2026-03-28T23:30:00", 5.5 * 3600), ("2026-10-24T23:30:00", 7.5 * 3600)]
+)
+def test_a_clock_that_is_changed_in_the_night_is_counted(evening, seconds, monkeypatch):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        assert seconds_until("06:00", datetime.fromisoformat(evening)) == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_how_long_it_takes_is_said_before_the_first_shard_where_that_is_known(monkeypatch, caplog):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    logger = logging.getLogger("night")
+    monkeypatch.setattr(deadline, "get_run_logger", lambda: logger)
+    with caplog.at_level(logging.INFO):
+        next(in_time([case("a"), case("b")], 50, {"a": 600.0, "b": 600.0}, None))
+    assert "2 cases to go: about 10 minutes, until " in caplog.text
 
 
 def test_without_a_deadline_a_shard_is_the_first_cases_in_their_order():

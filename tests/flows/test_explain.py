@@ -3,6 +3,9 @@
 import pytest
 
 from flows.command_line import main
+from tasks.ledger import LEDGER
+from tasks.ledger.table import writing_cases
+from tasks.report import put_aside
 from tasks.report.provenance import write_run
 from tests.tasks.report.cases import broken
 
@@ -33,3 +36,15 @@ def test_a_case_whose_tables_were_damaged_is_refused_by_name(output, table, cont
 def test_a_case_that_the_run_does_not_know_is_told_with_those_it_knows(output, capsys):
     assert main(["explain", str(output), "B"]) == 2
     assert "has no case 'B'; it has A …" in capsys.readouterr().err
+
+
+def test_while_a_run_is_at_work_what_the_one_before_made_is_explained_by_a_ledger_that_is_locked(output, capsys):
+    """A run puts the record of the one before aside, and holds the ledger for as long as it works."""
+    put_aside(output)
+    (output / "cases.csv").write_text("half a table")
+    with writing_cases(output / LEDGER, {}):
+        assert main(["explain", str(output), "A"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("a run is at work here, or was killed")
+    assert "cannot be read" not in printed
+    assert "the ledger does not know this case" in printed

@@ -67,7 +67,7 @@ def test_a_ledger_of_a_newer_version_stops_the_run_before_anything_is_touched(ho
     night(home)
     ledger = home / "out" / "ledger.sqlite"
     content = ledger.read_bytes()
-    ledger.write_bytes(content[:60] + (2).to_bytes(4, "big") + content[64:])
+    ledger.write_bytes(content[:60] + (99).to_bytes(4, "big") + content[64:])
     before = {path: path.read_bytes() for path in (home / "out").rglob("*") if path.is_file() and path.name != ".lock"}
     with pytest.raises(UnreadableLedger, match="written by another version"):
         exit_code(night(home))

@@ -129,6 +129,11 @@ def answered(folder, labels, kept=KeepLargest()):  # noqa: B008
     return postprocess_case(prediction, model, folder)
 
 
+def test_a_case_whose_process_died_when_all_was_written_can_be_done_again(tmp_path):
+    answered(tmp_path, box(SHAPE, (1, 1, 1), (4, 4, 4), 1), KeepLargest())
+    assert (tmp_path / "logits.npy").exists()
+
+
 def test_a_structure_whose_second_piece_was_taken_away_is_flagged(tmp_path):
     labels = box(SHAPE, (1, 1, 1), (4, 4, 4), 1) + box(SHAPE, (6, 6, 6), (9, 8, 8), 1)
     segmentation = answered(tmp_path, labels, KeepLargest(labels=(1,)))

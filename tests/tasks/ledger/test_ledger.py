@@ -3,7 +3,9 @@
 import gzip
 import os
 import shutil
+import time
 from dataclasses import replace
+from functools import partial
 
 import nibabel
 import numpy as np
@@ -14,8 +16,11 @@ from tasks.evaluate import EvaluationConfig
 from tasks.infer import InferenceConfig
 from tasks.ledger import check_ledger, table
 from tasks.ledger import look as look_module
+from tasks.ledger.recall import look_up
+from tasks.ledger.table import Entry, Seen, read_entries, read_recipes, write_night, writing_cases
 from tasks.pool import PoolConfig, open_pool
 from tasks.scan.errors import UnreadableLedger
+from tasks.scan.records import Outcome, Source
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
 from tests.tasks.ledger.nights import Home, look, night, todo, train_nothing
 
@@ -164,6 +169,52 @@ def test_other_weights_segment_everything(home):
 def test_mirroring_segments_everything(home):
     tonight, _ = look(replace(home, inference=InferenceConfig(device="cpu", mirror=True)))
     assert tonight.why == dict.fromkeys("abc", "infer: inference.mirror")
+
+
+def test_another_limit_of_memory_may_choose_other_tiles_and_segments_everything(home):
+    tonight, _ = look(replace(home, inference=InferenceConfig(device="cpu", memory_gb=7.0)))
+    assert tonight.why == dict.fromkeys("abc", "infer: inference.memory_gb")
+
+
+def test_a_thousand_unchanged_cases_are_known_by_their_stamps_and_nothing_is_submitted(home):
+    ledger = look(home)[1]
+    known, case = read_entries(ledger.path, ["b"])["b"], look(home)[0].settled[1].value.segmentation.case
+    cases, seen = [], {}
+    scores = known.result.scores
+    for number in range(1000):
+        name = f"b{number}"
+        scan = home.path("in") / f"{name}.nii.gz"
+        mask = ledger.masks / scan.name
+        shutil.copyfile(home.path("in/b.nii.gz"), scan)
+        shutil.copyfile(home.path("out/segmentations/b.nii.gz"), mask)
+        cases.append(replace(case, name=name, image=Source(format="nifti", files=(scan,))))
+        seen[name] = Seen(input=look_module.stamp_files([scan]))
+    write_night(ledger.path, seen, {}, [])
+    with writing_cases(ledger.path, read_recipes(ledger.path)) as write:
+        for name in seen:
+            mask = ledger.masks / f"{name}.nii.gz"
+            own = replace(scores, segmentation=replace(scores.segmentation, mask=mask))
+            result = replace(known.result, scores=own)
+            stamp = look_module.stamp_files([mask])
+            write(name, partial(as_noted, replace(known, name=name, result=result, mask=stamp)))
+    outcomes = [Outcome(name=one.name, case=one, value=one) for one in cases]
+    tonight = look_up(outcomes, ledger, NO_POOL)
+    assert (len(tonight.settled), todo(tonight)) == (1000, {})
+    assert all(outcome.unchanged for outcome in tonight.settled)
+
+
+def as_noted(entry: Entry, seen: Seen) -> Entry:
+    return replace(entry, seen=seen)
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_clock_that_was_set_between_two_nights_makes_nothing_new(home, days, monkeypatch):
+    """Set back, files seem to be of the future: they are read again. Set on, nothing is read."""
+    night(home)
+    there = time.time_ns() + days * 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: there)
+    tonight, _ = look(home, pool=home.pool if days < 0 else NO_POOL)
+    assert todo(tonight) == {}
 
 
 def test_auto_and_the_device_that_it_means_are_one_setting(home):
