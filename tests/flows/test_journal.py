@@ -34,7 +34,7 @@ def speak():
         Outcome(name="B", problem=DIED),
         Outcome(name="C", problem=other),
     ]
-    assert len(logged("infer", outcomes)) == 3
+    assert len(list(logged("infer", outcomes))) == 3
 
 
 def lines(path):
