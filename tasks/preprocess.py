@@ -23,6 +23,7 @@ from tasks.scan.content import hash_content
 from tasks.scan.errors import ChannelMismatch
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.geometry import canonical_spacing_mm, channels_from_canonical, to_canonical
+from tasks.scan.planes import planes
 from tasks.scan.records import Case, Geometry, Outcome, Prepared, Shape, Spacing
 from tasks.scan.resample import coarse_axis, resample_image, resampled_shape
 from tasks.scan.volume import read_channels
@@ -154,8 +155,7 @@ def normalise(cropped: Volume, window: Window | None, whole_size: int) -> Volume
         scaled /= max(window.sd, 1e-8)
         return scaled
     tissue = cropped != 0 if cropped.size < 0.75 * whole_size else np.ones(cropped.shape, bool)
-    thickness = max(1, SLAB_VOXELS // (cropped.shape[1] * cropped.shape[2]))
-    slabs = [slice(first, first + thickness) for first in range(0, len(cropped), thickness)]
+    slabs = list(planes(cropped, SLAB_VOXELS))
     count = np.count_nonzero(tissue)
     mean = sum(cropped[slab][tissue[slab]].astype(np.float64).sum() for slab in slabs) / count
     squares = sum(((cropped[slab][tissue[slab]].astype(np.float64) - mean) ** 2).sum() for slab in slabs)

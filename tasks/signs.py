@@ -129,10 +129,8 @@ def classes_of(logits: NDArray[np.float32]) -> Labels:
 
 def slabs(logits: NDArray[np.float32]) -> Iterator[slice]:
     """Slices of the first spatial axis of `logits` (K, X, Y, Z) that each hold about `SLAB_NUMBERS`."""
-    classes, length, *sides = logits.shape
-    thickness = max(1, SLAB_NUMBERS // (classes * math.prod(sides)))
-    for first in range(0, length, thickness):
-        yield slice(first, min(first + thickness, length))
+    for slab in planes(logits[0], SLAB_NUMBERS // len(logits)):
+        yield slab
         let_go(logits)
 
 

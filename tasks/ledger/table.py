@@ -207,9 +207,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         finally:
             ledger.close()
     except sqlite3.OperationalError as error:
-        if (
-            error.sqlite_errorcode == sqlite3.SQLITE_ERROR
-        ):  # no trouble of the disk: a table is not what its number says
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # not the disk: a table is not what its number says
             raise UnreadableLedger(f"'{path}' has other tables than a ledger has ({error}); {REMEDY}") from error
         raise UnwritableOutput(f"ledger '{path}': {error}; see to the disk, then start the run again") from error
     except sqlite3.DatabaseError as error:

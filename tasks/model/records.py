@@ -15,6 +15,11 @@ LONGEST_NAME = 200
 """Characters of a label's name: it stands in tables, logs and on the page."""
 
 
+def is_label_name(name: str) -> bool:
+    """Whether a label may be called `name`."""
+    return name.isprintable() and 0 < len(name) <= LONGEST_NAME
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """How quantitative intensities (CT) are normalised: clip to `lower`–`upper`, then (x − `mean`) / `sd`."""
@@ -140,7 +145,7 @@ class Model:
     def __post_init__(self) -> None:
         if not self.labels or not all(1 <= value <= LARGEST_LABEL for value in self.labels):
             raise ValueError(f"labels must have values from 1 to {LARGEST_LABEL}")
-        if not all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in self.labels.values()):
+        if not all(is_label_name(name) for name in self.labels.values()):
             raise ValueError(f"labels must have names of 1 to {LONGEST_NAME} characters that can be printed")
         if self.plan.network.out_channels != len(self.labels) + 1:
             raise ValueError(

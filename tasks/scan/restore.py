@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.scan.planes import let_go
+from tasks.scan.planes import let_go, planes
 from tasks.scan.records import Shape
 
 SLAB_VOXELS = 2**20
@@ -51,9 +51,7 @@ def restore_labels(
     boxes = _where_it_can_win(logits, axes)
     kind = np.uint8 if len(logits) <= 256 else np.uint16
     labels = np.zeros(shape, kind)
-    thickness = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
-    for first in range(0, shape[0], thickness):
-        slab = slice(first, min(first + thickness, shape[0]))
+    for slab in planes(labels, SLAB_VOXELS):
         labels[slab] = _decide(logits, boxes, axes, slab, shape).astype(kind)
         let_go(logits)
     return labels
@@ -115,10 +113,8 @@ def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[B
     """For each class the box of the scan's voxels outside of which another class is above it; None if that is all."""
     sides = logits.shape[1:]
     used = [[torch.zeros(length, dtype=torch.bool) for length in sides] for _ in logits]
-    thickness = max(1, SLAB_VOXELS // (sides[1] * sides[2]))
-    for first in range(0, sides[0], thickness):
-        planes = min(thickness, sides[0] - first)
-        part = logits[:, first : first + planes + 1]
+    for slab in planes(logits[0], SLAB_VOXELS):
+        part = logits[:, slab.start : slab.stop + 1]
         floor, largest = torch.full((), -torch.inf), 0.0
         for volume in part:
             lowest = _of_eight(torch.minimum, volume)
@@ -126,8 +122,8 @@ def _where_it_can_win(logits: NDArray[np.floating], axes: list[_Axis]) -> list[B
             largest = max(largest, -float(lowest.min()), float(volume.max()))
         floor -= largest * ROUNDING
         for of_class, volume in zip(used, part, strict=True):
-            cells = (_of_eight(torch.maximum, volume) > floor)[:planes]
-            of_class[0][first : first + planes] = cells.any(2).any(1)
+            cells = (_of_eight(torch.maximum, volume) > floor)[: slab.stop - slab.start]
+            of_class[0][slab] = cells.any(2).any(1)
             across = cells.any(0)
             of_class[1] |= across.any(1)
             of_class[2] |= across.any(0)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from prefect import get_run_logger
 
 from tasks.ingest.datasets import channel_names
-from tasks.model import LARGEST_LABEL, LONGEST_NAME
+from tasks.model import LARGEST_LABEL, LONGEST_NAME, is_label_name
 from tasks.scan.errors import EmptyCohort, UnknownSetting
 from tasks.scan.records import Case, Outcome
 
@@ -43,13 +43,7 @@ def describe_dataset(dataset: Path) -> Dataset:
         content = json.loads(file.read_text(encoding="utf-8"))
         labels = _by_value(content.get("labels", content))
         modalities = channel_names(content)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:  # no JSON, or JSON of another shape
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:  # or JSON of another shape
         raise UnknownSetting(
             f'\'{file}\' cannot be read as names of labels ({error}); write them as {{"1": "liver", "2": "tumour"}}'
         ) from error
@@ -57,7 +51,7 @@ def describe_dataset(dataset: Path) -> Dataset:
         raise UnknownSetting(f'\'{file}\' names no label above 0; add one, for example {{"1": "liver"}}')
     if max(labels) > LARGEST_LABEL:
         raise UnknownSetting(f"'{file}' names label {max(labels)}; label values go up to {LARGEST_LABEL}")
-    if not all(name.isprintable() and 0 < len(name) <= LONGEST_NAME for name in labels.values()):
+    if not all(is_label_name(name) for name in labels.values()):
         raise UnknownSetting(
             f"'{file}' has a label whose name is not 1 to {LONGEST_NAME} characters that can be printed"
         )

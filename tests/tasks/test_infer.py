@@ -10,7 +10,8 @@ from tasks.infer import InferenceConfig, infer_case
 from tasks.infer.case import sums_in_file
 from tasks.model import Model, Plan
 from tasks.scan.errors import NotEnoughMemory, UnknownSetting
-from tasks.scan.records import Case, Geometry, Prediction, Prepared, Shape, Source
+from tasks.scan.records import Prediction, Prepared, Shape
+from tests.prepared import prepared_from
 from tests.small_gpu import GPU, SmallGpu
 from unet import UNet, UNetConfig, memory
 from unet.backends import ready
@@ -25,17 +26,7 @@ MODEL = Model(
 def prepared(folder: Path, shape: Shape = (SIDE, SIDE, SIDE)) -> Prepared:
     voxels = folder / "c.image.npy"
     np.save(voxels, np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32))
-    affine = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-    image = Source(format="nifti", files=(folder / "c.nii",))
-    return Prepared(
-        case=Case(name="c", image=image, geometry=Geometry(shape=shape, affine=affine)),
-        voxels=voxels,
-        canonical_shape=shape,
-        crop_start=(0, 0, 0),
-        crop_shape=shape,
-        resampled_shape=shape,
-        input_sha256="",
-    )
+    return prepared_from(voxels, "c", shape)
 
 
 def echo(image: torch.Tensor) -> torch.Tensor:

@@ -19,14 +19,14 @@ from prefect.logging import disable_run_logger
 
 from tasks.infer import InferenceConfig, Weights, infer, open_network
 from tasks.model import Model, Plan, save_model
-from tasks.scan.records import Case, Geometry, Outcome, Prediction, Prepared, Source
+from tasks.scan.records import Outcome, Prediction, Prepared
+from tests.prepared import prepared_from
 from unet import UNet, UNetConfig
 
 STAGE = import_module("tasks.infer.infer")
 SIDE = 12
 NETWORK = UNetConfig(dimensions=3, out_channels=2, features=(2, 4))
 CPU = InferenceConfig(device="cpu", precision="float32")
-AFFINE = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +49,8 @@ def prepared(folder: Path, name: str) -> Outcome[Prepared]:
         os.mkfifo(voxels)
     else:
         np.save(voxels, np.random.default_rng(0).normal(size=(1, SIDE, SIDE, SIDE)).astype(np.float32))
-    shape = (SIDE, SIDE, SIDE)
-    case = Case(
-        name=name,
-        image=Source(format="nifti", files=(folder / f"{name}.nii",)),
-        geometry=Geometry(shape=shape, affine=AFFINE),
-    )
-    value = Prepared(
-        case=case,
-        voxels=voxels,
-        canonical_shape=shape,
-        crop_start=(0, 0, 0),
-        crop_shape=shape,
-        resampled_shape=shape,
-        input_sha256="",
-    )
-    return Outcome(name=name, case=case, value=value)
+    value = prepared_from(voxels, name, (SIDE, SIDE, SIDE))
+    return Outcome(name=name, case=value.case, value=value)
 
 
 def kill_who_reads(pipe: Path, times: int) -> threading.Thread:
