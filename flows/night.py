@@ -45,6 +45,8 @@ class Night:
     state: Path
     """Folder of what is remembered from run to run, beside Prefect's history."""
     started: datetime
+    began: float
+    """When it started, as `time.monotonic` has it."""
     deadline: float | None
     """When no case may be in hand any more, as `time.monotonic` has it: a clock that is set does not move it."""
     ledger: Ledger | None
@@ -93,6 +95,7 @@ def open_night(
             settings=settings,
             state=state_folder(),
             started=datetime.now(UTC),
+            began=time.monotonic(),
             deadline=_deadline(settings.until) if remember else None,
             ledger=ledger if remember else None,
             journal=journal,
@@ -205,7 +208,9 @@ def shards(cases: Sequence[Outcome[Case]], night: Night) -> Iterator[Sequence[Ou
 def provenance(night: Night) -> dict[str, object]:
     """What `run.json` and the page say of the run itself, before anything is known of its cases."""
     machine = night.settings.inference.resolved()
+    by_the_clock = (datetime.now(UTC) - night.started).total_seconds()
     return {
+        "clock_moved_seconds": round(by_the_clock - (time.monotonic() - night.began)),
         "started": night.started.isoformat(timespec="seconds"),
         "cohort": str(night.cohort),
         "model": str(night.weights.folder),

@@ -37,6 +37,8 @@ class Settings:
     """HH:MM, local time: no case is begun that would not be done by then; the rest is carried over."""
     retry: bool = False
     """Try again what was quarantined, though neither scan, settings nor code changed since."""
+    worse_dice: float = 0.01
+    """By how much the Dice of a label may fall before `delta.csv` calls its case worse."""
     ingest: IngestConfig = field(default_factory=IngestConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -48,6 +50,8 @@ class Settings:
             raise ValueError("shard must be at least 1")
         if self.until is not None and not re.fullmatch("([01][0-9]|2[0-3]):[0-5][0-9]", self.until):
             raise ValueError(f"until is a time like 06:00, not '{self.until}'")
+        if not 0 <= self.worse_dice <= 1:
+            raise ValueError(f"worse_dice is between 0 and 1, not {self.worse_dice:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

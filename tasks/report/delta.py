@@ -25,8 +25,6 @@ from tasks.scan.files import temporary_name, write_whole
 DELTA, CASES, METRICS, TRENDS = "delta.csv", "cases.csv", "metrics.csv", "trends.csv"
 CHANGES = ("failed", "worse", "fixed", "new", "changed", "failed_again", "carried_over", "gone", "unchanged")
 """What a case can be beside the night before, in the order in which somebody should look at it."""
-WORSE_DICE = 0.01
-"""By how much the Dice of a label may fall before its case is worse: less is what a new model does to any case."""
 DELTA_COLUMNS = (
     *("case", "change", "status_before", "status", "reason"),
     *("label", "name", "dice_before", "dice", "difference", "volume_before_ml", "volume_ml"),
@@ -82,15 +80,18 @@ def put_aside(output: Path) -> None:
     (output / RUN).replace(output / previous_name(RUN))
 
 
-def write_delta(output: Path) -> Delta:
-    """What became of each case since the run before, by the tables in `output`; written there as `delta.csv`."""
+def write_delta(output: Path, worse_dice: float) -> Delta:
+    """What became of each case since the run before, by the tables in `output`; written there as `delta.csv`.
+
+    A case is worse when the Dice of one of its labels fell by more than `worse_dice`.
+    """
     before = _read(output / previous_name(CASES), CASES_COLUMNS)
     tonight = _read(output / CASES, CASES_COLUMNS)
     scores = _changed_most(
         _read(output / previous_name(METRICS), METRICS_COLUMNS), _read(output / METRICS, METRICS_COLUMNS)
     )
     both = before.merge(tonight, how="outer", on="case", suffixes=("_before", "")).merge(scores, how="left", on="case")
-    both["change"] = _changes(both)
+    both["change"] = _changes(both, worse_dice)
     place = both["change"].map({change: number for number, change in enumerate(CHANGES)})
     ordered = both.assign(place=place).sort_values(["place", "case"], ignore_index=True)
     delta = Delta(since=_finished(output / previous_name(RUN)), table=ordered[list(DELTA_COLUMNS)])
@@ -118,7 +119,7 @@ def _told(row: Mapping[Any, Any]) -> str:
     return f"{row['case']}: {row['name']} {row['dice_before']:.3f} → {row['dice']:.3f}"
 
 
-def _changes(both: pd.DataFrame) -> np.ndarray:
+def _changes(both: pd.DataFrame, worse_dice: float) -> np.ndarray:
     """One of `CHANGES` for each row of `both`, which has the two statuses, NaN where a night has no such case."""
     is_new, good = both["status_before"].isna(), both["status"].isin(GOOD)
     was_good, was_troubled = both["status_before"].isin(GOOD), both["status_before"].isin(TROUBLED)
@@ -131,7 +132,7 @@ def _changes(both: pd.DataFrame) -> np.ndarray:
         "failed": ~good,
         "new": is_new,
         "fixed": ~was_good,
-        "worse": both["difference"] < -WORSE_DICE,
+        "worse": both["difference"] < -worse_dice,
         "unchanged": same,
     }
     return np.select(list(rules.values()), list(rules), "changed")

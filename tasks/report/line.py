@@ -8,23 +8,27 @@ from typing import Any
 from tasks.scan.records import Cost, Outcome
 
 BEFORE_THE_LINE = "ingest"
+STEP_SECONDS = 2.0
+"""By how much a clock that is kept right may move during a run."""
 
 
-def line_times(outcomes: Sequence[Outcome[Any]], since: float) -> dict[str, Any]:
+def line_times(outcomes: Sequence[Outcome[Any]], clock_moved: float) -> dict[str, Any]:
     """Of the stages that work side by side: the seconds of each, over all its processes, and of all together.
 
     `network_busy` is the share of the seconds from the start of the first case to the end of the last in which `infer`
-    had a case in hand. Only what began after `since`, in seconds since 1970; empty where nothing did.
+    had a case in hand. Empty where nothing was done tonight. A clock that was set meanwhile, by `clock_moved` seconds,
+    does not tell what went on at once: then there are the seconds of the stages alone.
     """
-    costs = [
-        cost for outcome in outcomes for cost in outcome.costs if cost.began >= since and cost.stage != BEFORE_THE_LINE
-    ]
+    tonight = [cost for outcome in outcomes if not outcome.unchanged for cost in outcome.costs if cost.began]
+    costs = [cost for cost in tonight if cost.stage != BEFORE_THE_LINE]
     if not costs:
         return {}
     stages = dict.fromkeys(cost.stage for cost in sorted(costs, key=lambda cost: cost.began))
     seconds = {stage: sum(cost.seconds for cost in costs if cost.stage == stage) for stage in stages}
-    wall = max(cost.began + cost.seconds for cost in costs) - min(cost.began for cost in costs)
     rounded = {stage: round(of_stage, 2) for stage, of_stage in seconds.items()}
+    if abs(clock_moved) > STEP_SECONDS:
+        return {"seconds_by_stage": rounded}
+    wall = max(cost.began + cost.seconds for cost in costs) - min(cost.began for cost in costs)
     busy = seconds_with_one([cost for cost in costs if cost.stage == "infer"])
     return {
         "seconds_by_stage": {**rounded, "all_side_by_side": round(wall, 2)},

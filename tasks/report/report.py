@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -62,14 +61,14 @@ def report(
     pool: str,
 ) -> Report:
     """The report of a run, written to `output`; the pictures are drawn by the pool."""
-    times = line_times(outcomes, datetime.fromisoformat(provenance["started"]).timestamp())
+    times = line_times(outcomes, provenance["clock_moved_seconds"])
     run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)} | times
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
     groups = write_own_groups(outcomes, labels, output)
     pictures = draw_pictures(outcomes, output / "pictures", pool)
     nights = add_night(outcomes, labels, run, output)
-    delta = write_delta(output)
+    delta = write_delta(output, provenance["settings"]["worse_dice"])
     run |= {"since_last_night": say_delta(delta, names=True)}
     beside = Beside(set_aside=set_aside, pictures=pictures, nights=nights, groups=groups, delta=delta)
     write_page(outcomes, labels, run, output, beside)

@@ -20,3 +20,9 @@ def test_what_is_no_toml_is_refused_by_name(tmp_path: Path, text: str):
     (tmp_path / "settings.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UnknownSetting, match="it must be TOML in UTF-8, as in docs/settings.md"):
         load_settings(Settings, tmp_path / "settings.toml", {})
+
+
+@pytest.mark.parametrize("margin", [-0.01, 1.5])
+def test_a_margin_that_is_no_difference_of_dice_is_refused(margin: float):
+    with pytest.raises(UnknownSetting, match="worse_dice is between 0 and 1"):
+        load_settings(Settings, None, {"worse_dice": margin})

@@ -25,11 +25,11 @@ def waiting(name):
     return replace(broken(name), problem=problem)
 
 
-def night(output, *cases, day=1, whole=True):
+def night(output, *cases, day=1, whole=True, worse_dice=0.01):
     """The tables of a run over `cases`; its record too, unless it was killed."""
     put_aside(output)
     write_tables(cases, LABELS, output)
-    delta = write_delta(output)
+    delta = write_delta(output, worse_dice)
     if whole:
         (output / "run.json").write_text(f'{{"finished": "2026-11-{day:02d}T02:00:00+00:00"}}')
     return delta
@@ -64,6 +64,12 @@ def changes(delta):
 def test_every_way_to_differ_has_its_name(tmp_path, before, tonight, change):
     night(tmp_path, before)
     assert changes(night(tmp_path, tonight))["A"] == change
+
+
+def test_how_far_a_dice_may_fall_is_a_setting(tmp_path):
+    night(tmp_path, case("A"), case("B"))
+    found = night(tmp_path, case("A", left=0.88), case("B", left=0.85), worse_dice=0.04)
+    assert changes(found) == {"A": "changed", "B": "worse"}
 
 
 def test_a_case_that_left_the_cohort_is_gone(tmp_path):
