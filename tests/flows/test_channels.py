@@ -32,6 +32,11 @@ def write_case(folder: Path, name: str, seed: int) -> None:
     write_nifti(folder / f"{name}_0001.nii.gz", picture(LABELS, seed + 100))
 
 
+def night(home: Path, run: Settings) -> pd.DataFrame:
+    segment_cohort(home / "night", home / "model", home / "out", run, return_state=True)
+    return pd.read_csv(home / "out" / "cases.csv", keep_default_na=False).set_index("case")
+
+
 def test_a_network_of_two_channels_finds_what_only_the_second_shows(tmp_path):
     description = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "cube": 1}}
     for folder in (tmp_path / "data", tmp_path / "night"):
@@ -50,7 +55,13 @@ def test_a_network_of_two_channels_finds_what_only_the_second_shows(tmp_path):
     write_nifti(tmp_path / "night" / "imagesTs" / "half_0000.nii.gz", picture(LABELS))
     write_nifti(tmp_path / "references" / "tonight.nii.gz", LABELS)
     run = Settings(references=tmp_path / "references", pool=PoolConfig(workers=1))
-    segment_cohort(tmp_path / "night", tmp_path / "model", tmp_path / "out", run, return_state=True)
-    cases = pd.read_csv(tmp_path / "out" / "cases.csv", keep_default_na=False).set_index("case")
+    cases = night(tmp_path, run)
     assert cases["reason"].to_dict() == {"half": "channel_mismatch", "tonight": ""}
     assert pd.read_csv(tmp_path / "out" / "metrics.csv").set_index("case").loc["tonight", "dice"] > 0.8
+
+    moved = box(SHAPE, (3, 2, 2), (9, 8, 6))
+    write_nifti(tmp_path / "night" / "imagesTs" / "tonight_0001.nii.gz", picture(moved, 150))
+    again = night(tmp_path, run).loc["tonight"]
+    assert again["status"] == "segmented"
+    assert again["output_sha256"] != cases.loc["tonight", "output_sha256"]
+    assert night(tmp_path, run).loc["tonight", "status"] == "unchanged"
