@@ -6,6 +6,7 @@ killed, as the kernel does with one that takes too much memory.
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -42,6 +43,11 @@ def model(tmp_path_factory) -> Iterator[tuple[Model, Weights]]:
     assert not [one for one in left if "forkserver" in " ".join(one.cmdline()) and one.parent().pid != os.getpid()]
 
 
+@pytest.fixture(autouse=True)
+def _no_case_hangs_for_long(monkeypatch):
+    monkeypatch.setattr(STAGE, "CASE_SECONDS", 60.0)
+
+
 def prepared(folder: Path, name: str) -> Outcome[Prepared]:
     """A case whose image is 12³ voxels of noise, or, where it is called poison, never comes."""
     voxels = folder / f"{name}.image.npy"
@@ -54,15 +60,16 @@ def prepared(folder: Path, name: str) -> Outcome[Prepared]:
 
 
 def kill_who_reads(pipe: Path, times: int) -> threading.Thread:
-    """Kills the process that opens `pipe`, as soon as one does, so many times."""
+    """Kills the process that opens `pipe`, which is there, as soon as one does, so many times."""
 
     def kill() -> None:
         for _ in range(times):
             writing = os.open(pipe, os.O_WRONLY)  # returns when somebody reads
-            for child in psutil.Process().children(recursive=True):
-                if has_open(child.pid, pipe):
-                    child.kill()
-                    child.wait(10)
+            while not (readers := [one for one in psutil.Process().children(recursive=True) if has_open(one, pipe)]):
+                time.sleep(0.01)  # the one that opens it has no number for it yet
+            for reader in readers:
+                reader.kill()
+                reader.wait(10)
             os.close(writing)
 
     killer = threading.Thread(target=kill, daemon=True)
@@ -70,11 +77,13 @@ def kill_who_reads(pipe: Path, times: int) -> threading.Thread:
     return killer
 
 
-def has_open(pid: int, path: Path) -> bool:
-    for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - names alone
-        with suppress(OSError):  # closed meanwhile
-            if Path(f"/proc/{pid}/fd/{number}").readlink() == path:
-                return True
+def has_open(process: psutil.Process, path: Path) -> bool:
+    numbers = Path(f"/proc/{process.pid}/fd")
+    with suppress(OSError):  # the process has ended meanwhile
+        for number in numbers.iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                if number.readlink() == path:
+                    return True
     return False
 
 
@@ -109,8 +118,9 @@ def test_a_case_that_hangs_in_the_network_costs_itself_alone(model, tmp_path, mo
 
 def test_a_case_that_was_beside_one_that_kills_is_tried_again_and_has_the_logits_it_would_have(model, tmp_path):
     alone = inferred([prepared(tmp_path, "alone")], model, tmp_path)["alone"]
+    cases = [prepared(tmp_path, name) for name in ("poison", "a")]
     killer = kill_who_reads(tmp_path / "poison.image.npy", times=2)
-    beside = inferred([prepared(tmp_path, name) for name in ("poison", "a")], model, tmp_path)["a"]
+    beside = inferred(cases, model, tmp_path)["a"]
     killer.join(60)
     assert np.array_equal(np.load(beside.value.logits), np.load(alone.value.logits))
 
