@@ -1,7 +1,7 @@
-"""How evaluation scales from one process to two: `python benchmarks/scaling.py [--cases 12]`.
+"""How evaluation scales from one process to two: `python benchmarks/scaling.py [--cases 24]`.
 
 The cases are the 116 regions of the AAL atlas (apt-get install mricron-data; or --labels FILE) against a shifted copy,
-read from NIfTI files as a night reads them. Started pools are warmed up first; each round measures both, in turn.
+read from NIfTI files as a night reads them. Each round measures both, in turn, in a pool that is warm.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ROUNDS = 3
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=Path, default=ATLAS)
-    parser.add_argument("--cases", type=int, default=12)
+    parser.add_argument("--cases", type=int, default=24)
     arguments = parser.parse_args()
     if not arguments.labels.is_file():
         sys.exit(f"'{arguments.labels}' is not there: apt-get install mricron-data, or name a label map: --labels FILE")
@@ -36,13 +36,13 @@ def main():
         folder = Path(name)
         cases, labels = make_cases(arguments.labels, arguments.cases, folder)
         print(f"{len(cases)} cases of {len(labels)} labels on {os.cpu_count()} cores; seconds")
-        with open_pool(PoolConfig(workers=1)) as one, open_pool(PoolConfig(workers=2)) as two:
-            pools = {1: one, 2: two}
-            tables = {workers: evaluated(pool, cases, labels, folder)[1] for workers, pool in pools.items()}
-            seconds = {workers: [] for workers in pools}
-            for _ in range(ROUNDS):
-                for workers, pool in pools.items():
-                    seconds[workers].append(evaluated(pool, cases, labels, folder)[0])
+        seconds, tables = {1: [], 2: []}, {}
+        for _ in range(ROUNDS):
+            for workers in seconds:
+                with open_pool(PoolConfig(workers=workers)) as pool:
+                    evaluated(pool, cases[: 2 * workers], labels, folder)
+                    taken, tables[workers] = evaluated(pool, cases, labels, folder)
+                seconds[workers].append(taken)
     for workers, times in seconds.items():
         print(f"{workers} process{'es' * (workers > 1):<3}" + "".join(f"{one:8.2f}" for one in times))
     ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
