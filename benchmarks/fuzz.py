@@ -25,7 +25,7 @@ import numpy as np
 import SimpleITK
 
 from tasks.ingest import discover, ingest_case
-from tasks.pool import PoolConfig, map_small_cases, open_pool
+from tasks.pool import MANY, PoolConfig, map_cases, open_pool
 from tasks.scan.errors import CaseError
 from tasks.scan.geometry import grid_distance_mm
 from tasks.scan.records import Geometry, Outcome
@@ -159,7 +159,7 @@ def fuzz(folder: Path, files: int, seed: int, pool: str, say: Callable[[str], No
         cases.append(Outcome(name=harmed.name, value=harmed))
         bases_of[harmed.name] = base
     ends: Counter[str] = Counter()
-    for case, done in zip(cases, map_small_cases(pool, "fuzz", read_folder, cases, seconds=60.0), strict=True):
+    for case, done in zip(cases, map_cases(pool, "fuzz", read_folder, cases, seconds=60.0, together=MANY), strict=True):
         if done.value is None:
             end = f"crashed: {done.problem.reason}"
             say(f"{case.name}: {done.problem.message}")

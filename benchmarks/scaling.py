@@ -38,11 +38,11 @@ def main():
         print(f"{len(cases)} cases of {len(labels)} labels on {os.cpu_count()} cores; seconds")
         seconds, tables = {1: [], 2: []}, {}
         for _ in range(ROUNDS):
-            for workers in seconds:
+            for workers, times in seconds.items():
                 with open_pool(PoolConfig(workers=workers)) as pool:
                     evaluated(pool, cases[: 2 * workers], labels, folder)
                     taken, tables[workers] = evaluated(pool, cases, labels, folder)
-                seconds[workers].append(taken)
+                times.append(taken)
     for workers, times in seconds.items():
         print(f"{workers} process{'es' * (workers > 1):<3}" + "".join(f"{one:8.2f}" for one in times))
     ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]

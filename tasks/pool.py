@@ -1,16 +1,18 @@
-"""Dask processes that take the cases of a shard, one at a time each, and what is done when one of them dies or hangs.
+"""Dask processes that take the cases of a shard, and what is done when one of them dies or hangs.
 
 Plain futures in a window as wide as the pool, which stages that work side by side share, gathered and released one
-by one: measured to lose nothing and to repeat least when a case kills its worker (`docs/operations.md`). Nothing here
-knows what a stage computes.
+by one: measured to lose nothing and to repeat least when a case kills its worker (`docs/operations.md`). Cases that
+take milliseconds travel several in a future, for a future costs as much. Nothing here knows what a stage computes.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,13 +28,14 @@ from tasks.cluster import certificates, client_of, reach
 from tasks.nursery import ENVIRONMENT, prepare_nursery
 from tasks.pool_config import PoolConfig
 from tasks.progress import progress_bar
-from tasks.restart import fill_anew, overdue, restart_worker_of
+from tasks.restart import fill_anew, restart_worker_of
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
-from tasks.work import Work, attempt_each, attempt_here, collect, killed, timed_out
+from tasks.work import Batch, Work, attempt_here, collect, killed, overdue, timed_out
 
 A = TypeVar("A")
 B = TypeVar("B")
+Place = tuple[int, Outcome[Any]]
 Step = tuple[int, Outcome[Any], Outcome[Any]]
 CASE_SECONDS = 1800.0
 """How long one stage may take for one case before its worker is restarted without it."""
@@ -41,9 +44,11 @@ BUSY_SECONDS = 600
 """How long a pool that is there may be too busy to answer: a machine under load must not cost the night."""
 GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
-CHUNK = 50
-"""Small cases that travel together: a future costs about 2 ms, which is more than reading a header does."""
-
+TOGETHER, TOGETHER_SECONDS = 4, 0.1
+"""How many cases travel in a future at most, and about how long it takes. If one kills its process, the others in the
+future are done again: few, so that one bad case of fifty costs less than ten executions more."""
+MANY = 50
+"""How many may share a future where it costs little to do them again: to read headers, or take checksums."""
 CHECK_SECONDS = 1.0
 ARRIVAL_SECONDS = 0.05
 """How long a stage that waits for its cases in hand looks away from those that arrive."""
@@ -101,15 +106,23 @@ def map_cases(
     cases: Sequence[Outcome[Any]],
     *arguments: Any,
     seconds: float | None = None,
+    together: int | None = None,
 ) -> list[Outcome[B]]:
     """`function(value, *arguments)` of every case that has a value, in the pool, in the order of `cases`.
 
     A case that fails, kills its worker or takes more than `seconds` (None: `CASE_SECONDS`) becomes an outcome with its
-    problem; one that failed before passes by.
+    problem; one that failed before passes by. So many quick ones may share a future
+    (`together`; None: `TOGETHER`).
     """
     if all(case.value is None for case in cases):
         return list(cases)
-    work = Work(stage=stage, function=function, arguments=arguments, seconds=seconds or CASE_SECONDS)
+    work = Work(
+        stage=stage,
+        function=function,
+        arguments=arguments,
+        seconds=seconds or CASE_SECONDS,
+        together=together or TOGETHER,
+    )
     done = {place: after for place, _, after in _work_through(pool, work, belt_of(cases), len(cases))}
     return [done[place] for place in range(len(cases))]
 
@@ -118,41 +131,14 @@ def stream_cases(
     pool: str, stage: str, function: Callable[..., B], cases: Line[A], *arguments: Any
 ) -> Iterator[tuple[Outcome[A], Outcome[B]]]:
     """Each case as it arrived, and what `map_cases` makes of it, as soon as it is finished; more may still arrive."""
-    work = Work(stage=stage, function=function, arguments=arguments, seconds=CASE_SECONDS)
+    work = Work(stage=stage, function=function, arguments=arguments, seconds=CASE_SECONDS, together=TOGETHER)
     for _, before, after in _work_through(pool, work, belt_of(cases), None):
         yield before, after
 
 
-def map_small_cases(
-    pool: str,
-    stage: str,
-    function: Callable[..., B],
-    cases: Sequence[Outcome[Any]],
-    *arguments: Any,
-    seconds: float | None = None,
-) -> list[Outcome[B]]:
-    """What `map_cases` returns, for work of milliseconds on cases that all have a value: `CHUNK` of them a future.
-
-    A chunk whose worker dies or that takes more than `seconds` is done again case by case, so that the one which did
-    it is known, and costs only itself.
-    """
-    chunks = [
-        Outcome(name=f"cases from {first + 1}", value=cases[first : first + CHUNK])
-        for first in range(0, len(cases), CHUNK)
-    ]
-    results: list[Outcome[B]] = []
-    tried = map_cases(pool, stage, attempt_each, chunks, stage, function, arguments, seconds=seconds)
-    for chunk, done in zip(chunks, tried, strict=True):
-        if done.value is not None:
-            results += done.value
-        else:
-            results += map_cases(pool, stage, function, chunk.value or (), *arguments, seconds=seconds)
-    return results
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Window:
-    """The cases that one stage has in the pool just now, by future: place in the line, case, and since when.
+    """What one stage has in the pool just now, by future.
 
     `slots` are as many as the pool has workers, for all stages together: so whatever is submitted starts at once.
     """
@@ -161,14 +147,21 @@ class _Window:
     work: Work
     belt: Belt[Any]
     slots: threading.Semaphore
-    running: dict[Future[Any], tuple[int, Outcome[Any], float]] = field(default_factory=dict)
-    suspects: list[tuple[int, Outcome[Any]]] = field(default_factory=list)
+    running: dict[Future[Any], Batch] = field(default_factory=dict)
+    suspects: list[Place] = field(default_factory=list)
     """Cases that were in the hands of processes that died: they are tried again when the others are done, one by one.
 
     To Dask, whatever waits in a process that dies is as guilty as what it was doing; alone, a case is innocent or not.
     """
     alone: set[int] = field(default_factory=set)
     """Places of the suspects that are tried, or were."""
+    recent: deque[float] = field(default_factory=lambda: deque([math.inf], maxlen=4))
+    """Seconds a case of the last futures that ended."""
+
+    @property
+    def size(self) -> int:
+        """How many cases the next future may hold."""
+        return max(1, min(self.work.together, int(TOGETHER_SECONDS / max(*self.recent, 1e-6))))
 
 
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
@@ -206,18 +199,19 @@ def _run_window(window: _Window) -> Iterator[Step]:
             _check_workers(window.client)
             checked = time.monotonic()
         for future in finished:
-            place, case, _ = window.running.pop(future)
-            if place not in window.alone and killed(future):
-                window.suspects.append((place, case))
+            batch = window.running.pop(future)
+            if killed(future) and batch.places.isdisjoint(window.alone):
+                window.suspects.extend(batch.cases)
                 continue
             try:
-                result = collect(future, window.work.stage, case)
+                results = collect(future, window.work.stage, batch)
             except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
-                window.running[future] = (place, case, time.monotonic())
+                window.running[future] = batch.anew()
                 _check_workers(window.client)
                 continue
             future.release()
-            yield place, case, result
+            window.recent.append(sum(one.costs[-1].seconds for one in results if one.costs) / len(results))
+            yield from ((place, case, result) for (place, case), result in zip(batch.cases, results, strict=True))
         yield from _end_late(window)
 
 
@@ -227,48 +221,61 @@ def _take_in(window: _Window, places: Iterator[int]) -> Iterator[Step]:
         idle = not window.running
         if not idle and not window.slots.acquire(blocking=False):
             return
-        case = take(window.belt, wait=idle)
-        if case is None or case.value is None:
-            if not idle:
-                window.slots.release()
-            if case is None:
-                return
-            yield next(places), case, case
-            continue
-        if idle:
+        cases, passing = _arrived(window, places, wait=idle)
+        if cases and idle:
             window.slots.acquire()
-        _submit(window, next(places), case)
+        if cases:
+            _submit(window, cases)
+        elif not idle:
+            window.slots.release()
+        yield from passing
+        if not cases and not passing:
+            return
 
 
-def _submit(window: _Window, place: int, case: Outcome[Any]) -> None:
-    """Gives `case` to the pool; a slot must have been taken for it."""
-    future = window.client.submit(attempt_here, window.work, case, pure=False)
+def _arrived(window: _Window, places: Iterator[int], *, wait: bool) -> tuple[list[Place], list[Step]]:
+    """What is there for one future, and what failed before; with `wait`, as soon as there is anything."""
+    cases: list[Place] = []
+    passing: list[Step] = []
+    while len(cases) < window.size and (case := take(window.belt, wait=wait and not cases and not passing)):
+        if case.value is None:
+            passing.append((next(places), case, case))
+        else:
+            cases.append((next(places), case))
+    return cases, passing
+
+
+def _submit(window: _Window, cases: Sequence[Place]) -> None:
+    """Gives `cases` to the pool; a slot must have been taken for them."""
+    future = window.client.submit(attempt_here, window.work, [case for _, case in cases], pure=False)
     future.add_done_callback(lambda _: window.slots.release())  # when it ends, not when its stage has time for it
-    window.running[future] = (place, case, time.monotonic())
+    window.running[future] = Batch(cases=tuple(cases), since=time.monotonic())
 
 
 def _try_suspect(window: _Window) -> bool:
     """Gives the next of the suspects to the pool, by itself; False when there is none."""
     if not window.suspects:
         return False
-    place, case = window.suspects.pop(0)
-    window.alone.add(place)
+    suspect = window.suspects.pop(0)
+    window.alone.add(suspect[0])
     window.slots.acquire()
-    _submit(window, place, case)
+    _submit(window, [suspect])
     return True
 
 
 def _end_late(window: _Window) -> Iterator[Step]:
-    """The case that has run for too long, if there is one, after its worker was restarted without it."""
-    late = overdue(window.running, window.work.seconds)
+    """What has run for too long, if anything has, after its worker was restarted without it."""
+    late = overdue(window.running, window.work)
     if late is None:
         return
-    place, case, _ = window.running.pop(late)
+    batch = window.running.pop(late)
     restart_worker_of(window.client, late)
     _check_workers(window.client)
-    for future, (number, other, _) in window.running.items():
-        window.running[future] = (number, other, time.monotonic())
-    yield place, case, timed_out(case, window.work)
+    window.running.update({future: other.anew() for future, other in window.running.items()})
+    if len(batch.cases) > 1:
+        window.suspects.extend(batch.cases)
+    else:
+        yield from ((place, case, timed_out(case, window.work)) for place, case in batch.cases)
 
 
 def _finished(running: Mapping[Future[Any], Any], belt: Belt[Any]) -> list[Future[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from distributed import Client, Future, LocalCluster
@@ -27,13 +26,3 @@ def restart_worker_of(client: Client, future: Future[Any]) -> None:
     future.cancel()
     stuck = [address for address, keys in processing.items() if future.key in keys]
     client.restart_workers(stuck, timeout=RESTART_SECONDS, raise_for_error=False)
-
-
-def overdue(running: Mapping[Future[Any], tuple[int, Any, float]], seconds: float) -> Future[Any] | None:
-    """The longest running future, if it ran for longer than `seconds`."""
-    late = [
-        (since, future)
-        for future, (_, _, since) in running.items()
-        if not future.done() and time.monotonic() - since > seconds
-    ]
-    return min(late, key=lambda pair: pair[0])[1] if late else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,18 +19,38 @@ from tasks.scan.records import Outcome
 
 FETCH_SECONDS = 60
 """How long to wait for the result of a case that has ended."""
+BATCH_SECONDS = 60.0
+"""How long cases that share a future, and should take a tenth of a second, may take before each is tried by itself."""
 UP_SECONDS = 1.0
 """How old a process is before its first case; the nanny looks for it every 0.05 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is done to each case, and for how long at most."""
+    """What is done to each case, for how long at most, and how many may be given to a process at once."""
 
     stage: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     seconds: float
+    together: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a process was given: cases with their places in the line, and since when it has them."""
+
+    cases: tuple[tuple[int, Outcome[Any]], ...]
+    since: float
+
+    @property
+    def places(self) -> set[int]:
+        """Of its cases, in the line."""
+        return {place for place, _ in self.cases}
+
+    def anew(self) -> Batch:
+        """The same, given just now."""
+        return replace(self, since=time.monotonic())
 
 
 @cache
@@ -39,18 +59,11 @@ def _settle_in() -> None:
     time.sleep(max(0.0, min(UP_SECONDS, psutil.Process().create_time() + UP_SECONDS - time.time())))
 
 
-def attempt_here(work: Work, case: Outcome[Any]) -> Outcome[Any]:
-    """What a worker does with one case."""
+def attempt_here(work: Work, cases: Sequence[Outcome[Any]]) -> list[Outcome[Any]]:
+    """What a worker does with what it was given."""
     _settle_in()
     say_begun()
-    return attempt(work.stage, work.function, case, *work.arguments)
-
-
-def attempt_each(
-    chunk: Sequence[Outcome[Any]], stage: str, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> list[Outcome[Any]]:
-    """What a process does with several small cases."""
-    return [attempt(stage, function, case, *arguments) for case in chunk]
+    return [attempt(work.stage, work.function, case, *work.arguments) for case in cases]
 
 
 def killed(future: Future[Any]) -> bool:
@@ -58,13 +71,25 @@ def killed(future: Future[Any]) -> bool:
     return future.status == "error" and isinstance(future.exception(timeout=FETCH_SECONDS), KilledWorker)
 
 
-def collect(future: Future[Any], stage: str, case: Outcome[Any]) -> Outcome[Any]:
-    """The outcome that `future` holds, or that its case killed its workers."""
+def collect(future: Future[Any], stage: str, batch: Batch) -> list[Outcome[Any]]:
+    """The outcomes that `future` holds, or that its case killed its workers."""
     try:
-        result: Outcome[Any] = future.result(timeout=FETCH_SECONDS)
+        results: list[Outcome[Any]] = future.result(timeout=FETCH_SECONDS)
     except KilledWorker:
-        return failed(case, problem_of(why_it_died(future, case.name, stage), stage))
-    return result
+        return [failed(case, problem_of(why_it_died(future, case.name, stage), stage)) for _, case in batch.cases]
+    return results
+
+
+def overdue(running: Mapping[Future[Any], Batch], work: Work) -> Future[Any] | None:
+    """The longest running future, if it ran for longer than it may: cases that should be quick, for a minute."""
+    late = [
+        (batch.since, future)
+        for future, batch in running.items()
+        if not future.done()
+        and time.monotonic() - batch.since
+        > (work.seconds if len(batch.cases) == 1 else min(work.seconds, BATCH_SECONDS))
+    ]
+    return min(late, key=lambda pair: pair[0])[1] if late else None
 
 
 def timed_out(case: Outcome[Any], work: Work) -> Outcome[Any]:

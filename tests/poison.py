@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+from distributed import get_worker
+
 from tasks.scan.errors import MissingSlice
 from tasks.scan.records import Outcome
 
@@ -38,10 +40,35 @@ def ask_for_too_much(_: int) -> bytes:
     return b"\0" * 2**62
 
 
-def count_and_die_at_seven(number: int, folder: Path) -> int:
-    """Leaves a file for each time it is called, and kills its process when `number` is 7."""
+def count(number: int, folder: Path) -> int:
+    """Leaves a file for each future that has it called."""
+    (folder / str(get_worker().get_current_task())).touch()
+    return number
+
+
+def count_slowly(number: int, folder: Path) -> int:
+    time.sleep(0.06)
+    return count(number, folder)
+
+
+def refuse_odd(number: int) -> int:
+    return refuse_at_one(number % 2) + number
+
+
+def die_at_thirty(number: int) -> int:
+    die_at_three(3 if number == 30 else 0)
+    return number
+
+
+def hang_at_thirty(number: int) -> int:
+    hang_at_two(2 if number == 30 else 0)
+    return number
+
+
+def count_and_die_at(number: int, bad: int, folder: Path) -> int:
+    """Leaves a file for each time it is called, and kills its process when `number` is `bad`."""
     (folder / f"{number}-{time.monotonic_ns()}").touch()
-    if number == 7:
+    if number == bad:
         os._exit(139)
     return number
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.attempt import failed
 from tasks.ingest.memory import Memory, Stamp, key_of, stamp
-from tasks.pool import map_small_cases
+from tasks.pool import MANY, map_cases
 from tasks.scan.records import Case, Cost, Outcome, Problem
 
 HEADER_SECONDS = 120.0
@@ -54,7 +54,9 @@ def ask(question: Question, items: Sequence[Outcome[Any]], desk: Desk, *argument
     asked = [items[index] for index in new]
     for index, outcome in zip(
         new,
-        map_small_cases(desk.pool, question.stage, question.function, asked, *arguments, seconds=HEADER_SECONDS),
+        map_cases(
+            desk.pool, question.stage, question.function, asked, *arguments, seconds=HEADER_SECONDS, together=MANY
+        ),
         strict=True,
     ):
         answers[index] = outcome

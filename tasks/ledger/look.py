@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tasks.ledger.table import Entry, Seen
-from tasks.pool import map_small_cases
+from tasks.pool import MANY, map_cases
 from tasks.scan.content import read_content
 from tasks.scan.errors import CaseError
 from tasks.scan.files import hash_files
@@ -79,7 +79,7 @@ def look_at_cases(cases: Sequence[tuple[Case, Entry | None]], masks: Path, pool:
     looks = [_stamped(case, entry, masks) for case, entry in cases]
     asked = [look for look in looks if look.input_is_asked or look.reference_is_asked or look.mask_is_asked]
     items = [Outcome(name=look.case.name, value=look) for look in asked]
-    answers = {one.name: one.value or _Looked() for one in map_small_cases(pool, "compare", _read, items)}
+    answers = {one.name: one.value or _Looked() for one in map_cases(pool, "compare", _read, items, together=MANY)}
     return {look.case.name: _now(look, answers.get(look.case.name, _Looked())) for look in looks}
 
 

@@ -19,7 +19,7 @@ from tasks.ledger.keys import STAGES, chain
 from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
 from tasks.ledger.recall import Ledger
 from tasks.ledger.table import Entry, Result, Seen, writing_cases
-from tasks.pool import map_small_cases
+from tasks.pool import MANY, map_cases
 from tasks.progress import Bar
 from tasks.scan.records import Outcome, Scores, Source
 
@@ -71,7 +71,7 @@ def _alone(ledger: Ledger) -> Iterator[Callable[[str, Callable[[Seen], Entry]], 
 def _checksums(unread: Sequence[Outcome[Scores]], pool: str) -> list[str]:
     """The checksums of the files of cases that have no result, taken in the pool: reading them may hang again."""
     files: list[Outcome[Any]] = [Outcome(name=one.name, value=one.case.image.files) for one in unread if one.case]
-    hashed: list[Outcome[str]] = map_small_cases(pool, "compare", hash_or_nothing, files) if files else []
+    hashed: list[Outcome[str]] = map_cases(pool, "compare", hash_or_nothing, files, together=MANY)
     return [one.value or "" for one in hashed]
 
 

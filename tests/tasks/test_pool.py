@@ -10,11 +10,12 @@ import pytest
 from distributed import LocalCluster
 
 from tasks import pool as pool_module
+from tasks import work as work_module
 from tasks.attempt import attempt
 from tasks.cluster import client_of
 from tasks.ingest.discover import ingest_case
 from tasks.ingest.found import Found
-from tasks.pool import PoolConfig, map_cases, map_small_cases, open_pool
+from tasks.pool import PoolConfig, map_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome, Source
 from tests import poison
@@ -71,9 +72,10 @@ def test_a_case_that_kills_its_worker_takes_no_other_with_it(pool):
     assert results[3].problem.reason == "worker_died"
 
 
-def test_one_bad_case_of_fifty_costs_less_than_ten_executions_more(pool, tmp_path):
-    results = map_cases(pool, "infer", poison.count_and_die_at_seven, numbers(50), tmp_path)
-    assert [result.value for result in results] == [number if number != 7 else None for number in range(50)]
+@pytest.mark.parametrize("bad", [7, 49])
+def test_one_bad_case_of_fifty_costs_less_than_ten_executions_more(pool, tmp_path, bad):
+    results = map_cases(pool, "infer", poison.count_and_die_at, numbers(50), bad, tmp_path)
+    assert [result.value for result in results] == [number if number != bad else None for number in range(50)]
     assert len(list(tmp_path.iterdir())) < 60
 
 
@@ -97,26 +99,37 @@ def test_a_case_that_hangs_is_ended_and_the_others_go_on(pool, monkeypatch):
     assert results[2].problem.reason == "case_timed_out"
 
 
-def test_small_cases_travel_together_and_come_back_in_order(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "CHUNK", 4)
-    results = map_small_cases(pool, "double", poison.double, numbers(10))
-    assert [result.value for result in results] == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
-    assert [result.name for result in results] == [f"n{number}" for number in range(10)]
-    assert all(result.costs[-1].stage == "double" for result in results)
+def test_quick_cases_travel_together_and_come_back_in_order(pool, tmp_path):
+    results = map_cases(pool, "count", poison.count, numbers(200), tmp_path)
+    assert [result.name for result in results] == [f"n{number}" for number in range(200)]
+    assert all(result.costs[-1].stage == "count" for result in results)
+    assert len(list(tmp_path.iterdir())) < 60  # futures, of up to four cases
 
 
-def test_a_small_case_that_kills_its_worker_costs_only_itself(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "CHUNK", 4)
-    results = map_small_cases(pool, "headers", poison.die_at_three, numbers(9))
-    assert [result.value for result in results] == [0, 1, 2, None, 4, 5, 6, 7, 8]
-    assert results[3].problem.reason == "worker_died"
+def test_slow_cases_travel_alone(pool, tmp_path):
+    map_cases(pool, "count", poison.count_slowly, numbers(8), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 8
 
 
-def test_a_small_case_that_hangs_costs_only_itself(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "CHUNK", 4)
-    results = map_small_cases(pool, "headers", poison.hang_at_two, numbers(5), seconds=10.0)
-    assert [result.value for result in results] == [0, 1, None, 3, 4]
-    assert results[2].problem.reason == "case_timed_out"
+def test_quick_cases_that_failed_before_pass_by_in_their_places(pool):
+    before = map_cases(pool, "refuse", poison.refuse_odd, numbers(40))
+    after = map_cases(pool, "double", poison.double, before)
+    assert [result.value for result in after] == [None if number % 2 else 2 * number for number in range(40)]
+    assert after[1::2] == before[1::2]
+
+
+def test_a_case_that_kills_its_worker_among_quick_ones_costs_only_itself(pool):
+    results = map_cases(pool, "headers", poison.die_at_thirty, numbers(90), together=50)
+    assert [result.value for result in results] == [None if number == 30 else number for number in range(90)]
+    assert results[30].problem.reason == "worker_died"
+
+
+def test_a_case_that_hangs_among_quick_ones_costs_only_itself(pool, monkeypatch):
+    monkeypatch.setattr(work_module, "BATCH_SECONDS", 2.0)
+    results = map_cases(pool, "headers", poison.hang_at_thirty, numbers(60), seconds=6.0)
+    assert [result.value for result in results] == [None if number == 30 else number for number in range(60)]
+    assert results[30].problem.reason == "case_timed_out"
+    assert "took more than 6 s" in results[30].problem.message
 
 
 def test_a_hiccup_of_the_storage_is_tried_once_more(tmp_path):
