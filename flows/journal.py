@@ -1,7 +1,8 @@
 """`log.jsonl` in the output folder: what a run's log says, one JSON object a line, for programs and for `explain`.
 
 Every line that a flow or task of the run logs through Prefect is written, where it is about a case with the case, its
-stage and what it cost. Each line is flushed by itself, so that a kill costs the line in hand.
+stage and what it cost. Each line is flushed by itself, so that a kill costs the line in hand. What is well is told to
+the journal alone: on a terminal that a thousand cases pass, nobody would find the one that did not.
 """
 
 from __future__ import annotations
@@ -60,18 +61,28 @@ class Journal(logging.FileHandler):
 
 @contextmanager
 def keep_journal(work: Path) -> Iterator[Journal]:
-    """In this block, what flows and tasks of this process log is written to the journal too, at first below `work`."""
+    """In this block, what flows and tasks of this process log is written to the journal, at first below `work`."""
     handler = Journal(work / JOURNAL, encoding="utf-8")
     handler.setFormatter(JsonLines())
     loggers = [logging.getLogger(name) for name in LOGGERS]
+    consoles = list(logging.getLogger().handlers)
     for logger in loggers:
         logger.addHandler(handler)
+    for console in consoles:
+        console.addFilter(_is_for_all)
     try:
         yield handler
     finally:
+        for console in consoles:
+            console.removeFilter(_is_for_all)
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
+
+
+def _is_for_all(record: logging.LogRecord) -> bool:
+    """Whether a line is told to the server, and shown on the terminal."""
+    return bool(getattr(record, "send_to_api", True))
 
 
 def lines_of(case: str, output: Path) -> list[dict[str, Any]]:

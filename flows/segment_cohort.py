@@ -1,5 +1,6 @@
 """The night: every scan of a cohort, from its file to its row in the table."""
 
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from prefect import State, flow
 from prefect.futures import PrefectFuture
 
 from flows.alarm import tell_end
+from flows.as_is import as_is
 from flows.deadline import batches, with_carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
@@ -32,12 +34,11 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
     with open_night(cohort, model, output, settings) as night:
         intake = ingest(night.cohort, settings.references, night.output, settings.ingest, night.pool, night.state)
-        tonight = recall(intake.cases, night.ledger, night.pool)
+        tonight = recall(as_is(intake.cases), night.ledger, night.pool)
         begin(night)
         outcomes = [*tonight.settled, *score_again(tonight.segmented, night), *segment(tonight.due, night)]
-        return verdict(
-            report(outcomes, intake.set_aside, night.model.labels, provenance(night), night.output, night.pool)
-        )
+        told = provenance(night)
+        return verdict(report(as_is(outcomes), intake.set_aside, night.model.labels, told, night.output, night.pool))
 
 
 def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
@@ -46,14 +47,25 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
     A shard begins when the first stage is through with the one before, so that the network never waits. Before a
     deadline it begins when the one before is done: only then is it known how long a case takes.
     """
-    lines = []
+    outcomes: list[Outcome[Scores]] = []
+    lines: deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]] = deque()
     with belts(1) as (whole,), ExitStack() as of_shards, progress_bar("cases", len(cases)) as bar:
         for shard in shards(cases, night):
             line = set_off(shard, night, of_shards.enter_context(belts(5, after=whole)), bar)
             lines.append((shard, line))
             finished(line[:1] if night.deadline is None else line)
-        outcomes = [outcome for shard, line in lines for outcome in in_order(finished(line), shard)]
+            outcomes += through(lines, but=1)
+        outcomes += through(lines, but=0)
     return with_carried_over(cases, outcomes, night.settings.until)
+
+
+def through(lines: deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]], but: int) -> list[Outcome[Scores]]:
+    """What became of the cases of all but the last `lines`, whose futures, with all that they hold, are let go."""
+    outcomes: list[Outcome[Scores]] = []
+    while len(lines) > but:
+        shard, line = lines.popleft()
+        outcomes += in_order(finished(line), shard)
+    return outcomes
 
 
 def set_off(
@@ -63,7 +75,7 @@ def set_off(
     prepared, predicted, segmented, scored, exported = between
     model, settings = night.model, night.settings
     return [
-        preprocess.submit(shard, model, night.work, night.pool, prepared),
+        preprocess.submit(as_is(shard), model, night.work, night.pool, prepared),
         infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
         postprocess.submit(predicted, model, night.masks, night.pool, segmented),
         *score(segmented, night, (scored, exported), bar),
@@ -76,7 +88,7 @@ def score(
     """The stages after the mask, at work."""
     (scored, exported), labels, settings = between, night.model.labels, night.settings
     return [
-        evaluate.submit(cases, labels, settings.evaluation, night.pool, scored),
+        evaluate.submit(as_is(cases), labels, settings.evaluation, night.pool, scored),
         export.submit(scored, labels, settings.export, night.output, night.pool, exported),
         record.submit(exported, night.ledger, night.pool, bar),
     ]

@@ -31,7 +31,7 @@ class Settings:
 
     references: Path | None = None
     """Folder with one label map a case; None: those that the cohort itself names."""
-    shard: int = 50
+    shard: int = 200
     """Cases that pass through the stages together; one Prefect task a stage and shard."""
     until: str | None = None
     """HH:MM, local time: no case is begun that would not be done by then; the rest is carried over."""
