@@ -15,6 +15,8 @@ from prefect import get_run_logger
 from tasks.scan.records import Case, Outcome, Problem, Scores
 
 T = TypeVar("T")
+MOST = 50
+"""With a deadline, so many are begun together at most: how many pass in a second is known when they have."""
 UNKNOWN = 4
 """With a deadline and no idea how long a case takes, so many are begun together at first."""
 
@@ -40,14 +42,16 @@ def batches(cases: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def in_time(
-    cases: Sequence[Outcome[Case]], size: int, expected: Mapping[str, float], deadline: float | None
+    waiting: list[Outcome[Case]], size: int, expected: Mapping[str, float], deadline: float | None
 ) -> Iterator[Sequence[Outcome[Case]]]:
-    """`cases`, at most `size` at a time; with a `deadline` (of `time.monotonic`), while they can be done before it.
+    """Those `waiting`, `size` at a time at most; with a `deadline` (of `time.monotonic`), while there is time.
 
-    `expected` are processor seconds by case. How many of them pass in a second of the night is measured as it goes;
+    They leave the list when their turn comes, so that it holds those that were not begun. `expected` are processor
+    seconds by case. How many of them pass in a second of the night is measured as it goes;
     until then they are taken to pass one after the other.
     """
-    waiting, began, done = list(cases), time.monotonic(), 0.0
+    began, done = time.monotonic(), 0.0
+    size = size if deadline is None else min(size, MOST)
     _say_how_long(waiting, expected, 1 / (os.cpu_count() or 1))  # by history alone, as long as nothing is measured
     while waiting:
         left = math.inf if deadline is None else deadline - time.monotonic()
@@ -57,7 +61,7 @@ def in_time(
             get_run_logger().warning("%d cases are carried over: the deadline is too near", len(waiting))
             return
         names = {case.name for case in shard}
-        waiting = [case for case in waiting if case.name not in names]
+        waiting[:] = [case for case in waiting if case.name not in names]
         yield shard
         done += sum(expected.get(name, 0.0) for name in names)
         _say_how_long(waiting, expected, (time.monotonic() - began) / done if done else None)
@@ -86,15 +90,8 @@ def choose(
     return chosen
 
 
-def with_carried_over(
-    cases: Sequence[Outcome[Case]], done: Sequence[Outcome[Scores]], until: str | None
-) -> list[Outcome[Scores]]:
-    """`done`, and an outcome that says so for each of `cases` that was not begun before `until`."""
-    names = {outcome.name for outcome in done}
-    return [*done, *(_carried_over(case, until) for case in cases if case.name not in names)]
-
-
-def _carried_over(case: Outcome[Case], until: str | None) -> Outcome[Scores]:
+def carried_over(case: Outcome[Case], until: str | None) -> Outcome[Scores]:
+    """What becomes of a `case` that was not begun before `until`."""
     problem = Problem(
         stage="preprocess",
         status="carried_over",

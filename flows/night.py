@@ -199,8 +199,8 @@ def check_inputs(cohort: Path, references: Path | None, output: Path) -> None:
             raise UnwritableOutput(f"output '{output}' is where the {name} would be read from; choose another folder")
 
 
-def shards(cases: Sequence[Outcome[Case]], night: Night) -> Iterator[Sequence[Outcome[Case]]]:
-    """`cases`, a shard at a time, while there is time."""
+def shards(cases: list[Outcome[Case]], night: Night) -> Iterator[Sequence[Outcome[Case]]]:
+    """`cases`, a shard at a time, while there is time; they leave the list."""
     expected = read_expected(night.ledger.path) if night.ledger else {}
     return in_time(cases, night.settings.shard, expected, night.deadline)
 

@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture
 
 from flows.alarm import tell_end
 from flows.as_is import as_is
-from flows.deadline import batches, with_carried_over
+from flows.deadline import batches, carried_over
 from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
@@ -34,18 +34,20 @@ def segment_cohort(cohort: Path, model: Path, output: Path, settings: Settings =
     """Segment every scan in `cohort` with `model`, and say in `output` what became of each."""
     with open_night(cohort, model, output, settings) as night:
         intake = ingest(night.cohort, settings.references, night.output, settings.ingest, night.pool, night.state)
-        tonight = recall(as_is(intake.cases), night.ledger, night.pool)
+        tonight, set_aside = recall(as_is(intake.cases), night.ledger, night.pool), intake.set_aside
+        del intake  # a case has one record in memory, the last: the night may be long
         begin(night)
         outcomes = [*tonight.settled, *score_again(tonight.segmented, night), *segment(tonight.due, night)]
         told = provenance(night)
-        return verdict(report(as_is(outcomes), intake.set_aside, night.model.labels, told, night.output, night.pool))
+        return verdict(report(as_is(outcomes), set_aside, night.model.labels, told, night.output, night.pool))
 
 
-def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
+def segment(cases: list[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
     """What became of each of `cases`: a shard at a time, its stages side by side, while there is time.
 
-    A shard begins when the first stage is through with the one before, so that the network never waits. Before a
-    deadline it begins when the one before is done: only then is it known how long a case takes.
+    They leave the list when they are begun. A shard begins when the first stage is through with the one before, so that
+    the network never waits. Before a deadline it begins when the one before is done: only then is it known how long a
+    case takes.
     """
     outcomes: list[Outcome[Scores]] = []
     lines: deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]] = deque()
@@ -56,7 +58,7 @@ def segment(cases: Sequence[Outcome[Case]], night: Night) -> list[Outcome[Scores
             finished(line[:1] if night.deadline is None else line)
             outcomes += through(lines, but=1)
         outcomes += through(lines, but=0)
-    return with_carried_over(cases, outcomes, night.settings.until)
+    return [*outcomes, *(carried_over(case, night.settings.until) for case in cases)]
 
 
 def through(lines: deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]], but: int) -> list[Outcome[Scores]]:

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ from tasks.progress import progress_bar
 from tasks.restart import fill_anew, restart_worker_of
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
+from tasks.slots import forget, slots_of
 from tasks.work import Batch, Work, attempt_here, collect, killed, overdue, timed_out
 
 A = TypeVar("A")
@@ -49,12 +50,12 @@ TOGETHER, TOGETHER_SECONDS = 4, 0.1
 future are done again: few, so that one bad case of fifty costs less than ten executions more."""
 MANY = 50
 """How many may share a future where it costs little to do them again: to read headers, or take checksums."""
+TRIES = 2
+"""How often a case is tried alone that was in the hands of a process that died."""
 CHECK_SECONDS = 1.0
 ARRIVAL_SECONDS = 0.05
 """How long a stage that waits for its cases in hand looks away from those that arrive."""
 
-_slots: dict[str, tuple[threading.Semaphore, int]] = {}
-_slots_lock = threading.Lock()
 _own: dict[str, tuple[LocalCluster, int]] = {}
 """The local pools of this process by address, and how many workers each is to have."""
 
@@ -73,7 +74,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
     with (
         dask.config.set(
             {
-                "distributed.scheduler.allowed-failures": 1,
+                "distributed.scheduler.allowed-failures": 0,  # who is tried again, and how often, is decided here
                 "distributed.worker.multiprocessing-method": "forkserver",
                 "distributed.worker.profile.enabled": False,  # nobody reads it, and it takes 2 % of each core
                 "distributed.admin.tick.interval": "200ms",
@@ -95,7 +96,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
             yield cluster.scheduler_address
         finally:
             del _own[cluster.scheduler_address]
-            _slots.pop(cluster.scheduler_address, None)
+            forget(cluster.scheduler_address)
             del certificates[cluster.scheduler_address]
 
 
@@ -153,8 +154,8 @@ class _Window:
 
     To Dask, whatever waits in a process that dies is as guilty as what it was doing; alone, a case is innocent or not.
     """
-    alone: set[int] = field(default_factory=set)
-    """Places of the suspects that are tried, or were."""
+    alone: Counter[int] = field(default_factory=Counter)
+    """How often each of the suspects, by place, was tried alone, or is."""
     recent: deque[float] = field(default_factory=lambda: deque([math.inf], maxlen=4))
     """Seconds a case of the last futures that ended."""
 
@@ -167,7 +168,7 @@ class _Window:
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
     """Place in the line, case, and result of each case on `belt`, as they finish."""
     with client_of(pool, BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
-        window = _Window(client=client, work=work, belt=belt, slots=_slots_of(client, pool))
+        window = _Window(client=client, work=work, belt=belt, slots=slots_of(client, pool))
         try:
             for step in _run_window(window):
                 bar.advance()
@@ -175,17 +176,6 @@ def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> 
         finally:
             for future in window.running:
                 future.cancel()
-
-
-def _slots_of(client: Client, pool: str) -> threading.Semaphore:
-    """As many as the pool has workers; a cluster that has grown has more."""
-    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    with _slots_lock:
-        slots, size = _slots.get(pool, (threading.Semaphore(0), 0))
-        if workers > size:
-            slots.release(workers - size)
-        _slots[pool] = (slots, max(size, workers))
-        return slots
 
 
 def _run_window(window: _Window) -> Iterator[Step]:
@@ -200,7 +190,7 @@ def _run_window(window: _Window) -> Iterator[Step]:
             checked = time.monotonic()
         for future in finished:
             batch = window.running.pop(future)
-            if killed(future) and batch.places.isdisjoint(window.alone):
+            if killed(future) and all(window.alone[place] < TRIES for place, _ in batch.cases):
                 window.suspects.extend(batch.cases)
                 continue
             try:
@@ -257,7 +247,7 @@ def _try_suspect(window: _Window) -> bool:
     if not window.suspects:
         return False
     suspect = window.suspects.pop(0)
-    window.alone.add(suspect[0])
+    window.alone[suspect[0]] += 1
     window.slots.acquire()
     _submit(window, [suspect])
     return True

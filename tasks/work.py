@@ -43,11 +43,6 @@ class Batch:
     cases: tuple[tuple[int, Outcome[Any]], ...]
     since: float
 
-    @property
-    def places(self) -> set[int]:
-        """Of its cases, in the line."""
-        return {place for place, _ in self.cases}
-
     def anew(self) -> Batch:
         """The same, given just now."""
         return replace(self, since=time.monotonic())
