@@ -16,6 +16,7 @@ from tasks.scan.errors import printable
 from tasks.scan.files import write_whole
 from tasks.scan.records import Case, Outcome, Problem, Score, Scores
 
+pd.set_option("mode.string_storage", "python")  # where pyarrow is installed, it cannot hold a name that is not UTF-8
 STAGES = ("ingest", "preprocess", "infer", "postprocess", "evaluate")
 METRICS_COLUMNS = ("case", *(field.name for field in fields(Score)))
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")

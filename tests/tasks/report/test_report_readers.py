@@ -87,6 +87,10 @@ def test_parquet_holds_the_same_rows_with_all_digits(tables):
     assert table["volume_prediction_ml"].to_list()[0] == 1234.56789
 
 
+def test_texts_are_held_as_python_has_them_whether_pyarrow_is_installed_or_not():
+    assert pd.Series(["a"]).dtype.storage == "python"
+
+
 @pytest.mark.skipif(bool(find_spec("pyarrow")), reason="pyarrow is installed")
 def test_without_pyarrow_no_parquet_of_an_earlier_run_stays(tables):
     (tables / "metrics.parquet").write_bytes(b"old")
