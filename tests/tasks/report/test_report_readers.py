@@ -88,7 +88,7 @@ def test_parquet_holds_the_same_rows_with_all_digits(tables):
 
 
 def test_texts_are_held_as_python_has_them_whether_pyarrow_is_installed_or_not():
-    assert pd.Series(["a"]).dtype.storage == "python"
+    assert pd.get_option("mode.string_storage") == "python"
 
 
 @pytest.mark.skipif(bool(find_spec("pyarrow")), reason="pyarrow is installed")
