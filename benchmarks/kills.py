@@ -26,7 +26,17 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.kills_sites import BY_COMMAND, BY_DEPLOYMENT, Night, Site, clustered, deployed, ours
+from benchmarks.kills_sites import (
+    BY_COMMAND,
+    BY_DEPLOYMENT,
+    Night,
+    Site,
+    clustered,
+    command_of,
+    deployed,
+    environment,
+    ours,
+)
 from benchmarks.scale import make_cohort, make_model, server_of_its_own
 
 LONGEST_SECONDS = 900.0
@@ -157,13 +167,13 @@ def left_behind(out: Path) -> list[str]:
     deadline = time.monotonic() + 30
     while (lost := _without_a_parent()) and time.monotonic() < deadline:
         time.sleep(0.5)
-    told = [f"{process.pid} {' '.join(process.cmdline())[:120]}" for process in lost if process.is_running()]
+    told = [f"{process.pid} {' '.join(command_of(process))[:120]}" for process in lost if process.is_running()]
     return [*(f"left behind: {half}" for half in halves), *(f"process left behind: {one}" for one in told)]
 
 
 def _without_a_parent() -> list[psutil.Process]:
     """Processes of ours that belong to a night; what belongs to the services is not meant."""
-    return [one for one in ours() if "PREFECT__FLOW_RUN_ID" in one.environ()]
+    return [one for one in ours() if "PREFECT__FLOW_RUN_ID" in environment(one)]
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

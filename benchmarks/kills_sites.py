@@ -80,7 +80,7 @@ def _start_deployment(home: Path, out: Path) -> Night:
     run: Any = run_deployment("segment-cohort/nightly", parameters=parameters, timeout=0)
 
     def processes() -> list[psutil.Process]:
-        return [one for one in ours() if _environment(one).get("PREFECT__FLOW_RUN_ID") == str(run.id)]
+        return [one for one in ours() if environment(one).get("PREFECT__FLOW_RUN_ID") == str(run.id)]
 
     def goes_on() -> bool:
         return bool(processes()) or (_serviced() and not _is_final(run.id))
@@ -110,7 +110,7 @@ def _part(name: str, processes: list[psutil.Process]) -> psutil.Process | None:
     if name in ("server", "worker"):
         return next((find(process) for process in living(state_folder()) if process.name == name), None)
     mothers = {process.pid for process in processes}
-    forks = [process for process in processes if "forkserver" in " ".join(_command(process))]
+    forks = [process for process in processes if "forkserver" in " ".join(command_of(process))]
     nurseries = {process.pid for process in forks if _parent(process) not in {one.pid for one in forks}}
     found = {
         "flow": [process for process in processes if _parent(process) not in mothers],
@@ -134,7 +134,7 @@ def clustered(folder: Path) -> Iterator[Site]:
         mend()
         yield Site(
             name="by command, on a cluster",
-            start=lambda home, out: _start_command(home, out, file, started),
+            start=lambda home, out: _startcommand_of(home, out, file, started),
             mend=mend,
         )
     finally:
@@ -180,7 +180,7 @@ def _end(started: dict[str, subprocess.Popen[bytes]]) -> None:
     started.clear()
 
 
-def _start_command(home: Path, out: Path, file: Path, started: dict[str, subprocess.Popen[bytes]]) -> Night:
+def _startcommand_of(home: Path, out: Path, file: Path, started: dict[str, subprocess.Popen[bytes]]) -> Night:
     with Client(scheduler_file=str(file), timeout=60) as client:
         address = client.scheduler.address
     settings = home / "settings.toml"
@@ -191,7 +191,7 @@ def _start_command(home: Path, out: Path, file: Path, started: dict[str, subproc
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.command_line", *command],
         cwd=ROOT,
-        env=prefect_environment(),
+        env=prefectenvironment(),
         stderr=log,
         stdout=log,
     )
@@ -201,7 +201,7 @@ def _start_command(home: Path, out: Path, file: Path, started: dict[str, subproc
         popen = {"scheduler": "scheduler", "nanny": "worker-1", "dask worker": "worker-1"}.get(name)
         with suppress(psutil.NoSuchProcess):
             found = psutil.Process(started[popen].pid if popen else process.pid)
-            children = [one for one in found.children() if "resource_tracker" not in " ".join(_command(one))]
+            children = [one for one in found.children() if "resource_tracker" not in " ".join(command_of(one))]
             return (children or [None])[0] if name == "dask worker" else found
         return None
 
@@ -213,7 +213,7 @@ def ours() -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter()
-        if process.pid != os.getpid() and _environment(process).get(MARK) == os.environ[MARK] and _lives(process)
+        if process.pid != os.getpid() and environment(process).get(MARK) == os.environ[MARK] and _lives(process)
     ]
 
 
@@ -225,7 +225,8 @@ def _listens(process: psutil.Process) -> bool:
         return False
 
 
-def _environment(process: psutil.Process) -> dict[str, str]:
+def environment(process: psutil.Process) -> dict[str, str]:
+    """Of a living process; nothing of one that is gone."""
     try:
         return process.environ()
     except psutil.Error:
@@ -239,7 +240,8 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def _command(process: psutil.Process) -> list[str]:
+def command_of(process: psutil.Process) -> list[str]:
+    """The command line of a living process; nothing of one that is gone."""
     try:
         return process.cmdline()
     except psutil.Error:

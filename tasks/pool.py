@@ -78,6 +78,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
                 "distributed.worker.multiprocessing-method": "forkserver",
                 "distributed.worker.profile.enabled": False,  # nobody reads it, and it takes 2 % of each core
                 "distributed.admin.tick.interval": "200ms",
+                "distributed.admin.low-level-log-length": 100,  # of its last messages, with the cases in them
             }
         ),
         LocalCluster(
