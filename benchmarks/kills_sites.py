@@ -191,7 +191,7 @@ def _startcommand_of(home: Path, out: Path, file: Path, started: dict[str, subpr
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.command_line", *command],
         cwd=ROOT,
-        env=prefectenvironment(),
+        env=prefect_environment(),
         stderr=log,
         stdout=log,
     )
