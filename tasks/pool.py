@@ -8,14 +8,10 @@ take milliseconds travel several in a future, for a future costs as much. Nothin
 from __future__ import annotations
 
 import logging
-import math
 import os
-import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
@@ -32,11 +28,11 @@ from tasks.restart import fill_anew, restart_worker_of
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
 from tasks.slots import forget, slots_of
+from tasks.window import TOGETHER, Place, Window
 from tasks.work import Batch, Work, attempt_here, collect, killed, overdue, timed_out
 
 A = TypeVar("A")
 B = TypeVar("B")
-Place = tuple[int, Outcome[Any]]
 Step = tuple[int, Outcome[Any], Outcome[Any]]
 CASE_SECONDS = 1800.0
 """How long one stage may take for one case before its worker is restarted without it."""
@@ -45,11 +41,10 @@ BUSY_SECONDS = 600
 """How long a pool that is there may be too busy to answer: a machine under load must not cost the night."""
 GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
-TOGETHER, TOGETHER_SECONDS = 4, 0.1
-"""How many cases travel in a future at most, and about how long it takes. If one kills its process, the others in the
-future are done again: few, so that one bad case of fifty costs less than ten executions more."""
 MANY = 50
 """How many may share a future where it costs little to do them again: to read headers, or take checksums."""
+CALM_SECONDS = 3.0
+"""How long after a death the next suspect is tried."""
 TRIES = 2
 """How often a case is tried alone that was in the hands of a process that died."""
 CHECK_SECONDS = 1.0
@@ -138,38 +133,10 @@ def stream_cases(
         yield before, after
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Window:
-    """What one stage has in the pool just now, by future.
-
-    `slots` are as many as the pool has workers, for all stages together: so whatever is submitted starts at once.
-    """
-
-    client: Client
-    work: Work
-    belt: Belt[Any]
-    slots: threading.Semaphore
-    running: dict[Future[Any], Batch] = field(default_factory=dict)
-    suspects: list[Place] = field(default_factory=list)
-    """Cases that were in the hands of processes that died: they are tried again when the others are done, one by one.
-
-    To Dask, whatever waits in a process that dies is as guilty as what it was doing; alone, a case is innocent or not.
-    """
-    alone: Counter[int] = field(default_factory=Counter)
-    """How often each of the suspects, by place, was tried alone, or is."""
-    recent: deque[float] = field(default_factory=lambda: deque([math.inf], maxlen=4))
-    """Seconds a case of the last futures that ended."""
-
-    @property
-    def size(self) -> int:
-        """How many cases the next future may hold."""
-        return max(1, min(self.work.together, int(TOGETHER_SECONDS / max(*self.recent, 1e-6))))
-
-
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
     """Place in the line, case, and result of each case on `belt`, as they finish."""
     with client_of(pool, BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
-        window = _Window(client=client, work=work, belt=belt, slots=slots_of(client, pool))
+        window = Window(client=client, work=work, belt=belt, slots=slots_of(client, pool))
         try:
             for step in _run_window(window):
                 bar.advance()
@@ -179,7 +146,7 @@ def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> 
                 future.cancel()
 
 
-def _run_window(window: _Window) -> Iterator[Step]:
+def _run_window(window: Window) -> Iterator[Step]:
     places, checked = count(), time.monotonic()
     while True:
         yield from _take_in(window, places)
@@ -193,6 +160,7 @@ def _run_window(window: _Window) -> Iterator[Step]:
             batch = window.running.pop(future)
             if killed(future) and all(window.alone[place] < TRIES for place, _ in batch.cases):
                 window.suspects.extend(batch.cases)
+                window.deaths.append(time.monotonic())
                 continue
             try:
                 results = collect(future, window.work.stage, batch)
@@ -206,7 +174,7 @@ def _run_window(window: _Window) -> Iterator[Step]:
         yield from _end_late(window)
 
 
-def _take_in(window: _Window, places: Iterator[int]) -> Iterator[Step]:
+def _take_in(window: Window, places: Iterator[int]) -> Iterator[Step]:
     """Submits what has arrived while there is a slot; waits only when nothing is running. Failed cases pass by."""
     while True:
         idle = not window.running
@@ -224,7 +192,7 @@ def _take_in(window: _Window, places: Iterator[int]) -> Iterator[Step]:
             return
 
 
-def _arrived(window: _Window, places: Iterator[int], *, wait: bool) -> tuple[list[Place], list[Step]]:
+def _arrived(window: Window, places: Iterator[int], *, wait: bool) -> tuple[list[Place], list[Step]]:
     """What is there for one future, and what failed before; with `wait`, as soon as there is anything."""
     cases: list[Place] = []
     passing: list[Step] = []
@@ -236,17 +204,23 @@ def _arrived(window: _Window, places: Iterator[int], *, wait: bool) -> tuple[lis
     return cases, passing
 
 
-def _submit(window: _Window, cases: Sequence[Place]) -> None:
+def _submit(window: Window, cases: Sequence[Place]) -> None:
     """Gives `cases` to the pool; a slot must have been taken for them."""
     future = window.client.submit(attempt_here, window.work, [case for _, case in cases], pure=False)
     future.add_done_callback(lambda _: window.slots.release())  # when it ends, not when its stage has time for it
     window.running[future] = Batch(cases=tuple(cases), since=time.monotonic())
 
 
-def _try_suspect(window: _Window) -> bool:
-    """Gives the next of the suspects to the pool, by itself; False when there is none."""
+def _try_suspect(window: Window) -> bool:
+    """Gives the next of the suspects to the pool, by itself; False when there is none.
+
+    Not at once after a death: what ended one process may be ending the others, too, and that is no case's fault.
+    """
     if not window.suspects:
         return False
+    if window.deaths:
+        time.sleep(max(0.0, window.deaths[-1] + CALM_SECONDS - time.monotonic()))
+    _check_workers(window.client)
     suspect = window.suspects.pop(0)
     window.alone[suspect[0]] += 1
     window.slots.acquire()
@@ -254,7 +228,7 @@ def _try_suspect(window: _Window) -> bool:
     return True
 
 
-def _end_late(window: _Window) -> Iterator[Step]:
+def _end_late(window: Window) -> Iterator[Step]:
     """What has run for too long, if anything has, after its worker was restarted without it."""
     late = overdue(window.running, window.work)
     if late is None:

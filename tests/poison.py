@@ -51,6 +51,13 @@ def count_slowly(number: int, folder: Path) -> int:
     return count(number, folder)
 
 
+def linger(number: int, folder: Path) -> int:
+    """Says which process has it in hand, and stays there for a second."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(1.0)
+    return number
+
+
 def refuse_odd(number: int) -> int:
     return refuse_at_one(number % 2) + number
 

@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import sys
 import threading
+import time
 
 import psutil
 import pytest
@@ -197,6 +199,27 @@ def test_a_case_whose_processes_died_is_tried_alone_before_it_is_blamed(pool, tm
     assert len(list(tmp_path.iterdir())) == 2
     assert [result.value for result in results] == [0, 1, 2, 3, 4]
     assert results[3].problem is None
+
+
+def test_what_ends_one_process_after_the_other_for_a_while_is_no_cases_fault(pool, tmp_path):
+    """As when the process that they are born of is killed: no case is blamed for having been in each of them."""
+    killed = []
+
+    def kill_whoever_begins():
+        began = time.monotonic()
+        while time.monotonic() - began < 4.0:
+            for begun in tmp_path.iterdir():
+                os.kill(int(begun.name), signal.SIGKILL)
+                killed.append(begun.name)
+                begun.unlink()
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_whoever_begins)
+    killer.start()
+    results = map_cases(pool, "infer", poison.linger, numbers(1), tmp_path)
+    killer.join()
+    assert killed
+    assert [result.value for result in results] == [0]
 
 
 def test_a_pool_that_lost_all_its_processes_ends_the_run_by_name(monkeypatch):
