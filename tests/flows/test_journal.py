@@ -2,6 +2,7 @@
 
 import json
 import logging
+from io import StringIO
 
 import pytest
 from prefect import flow, get_run_logger
@@ -65,6 +66,20 @@ def test_a_case_and_stage_is_one_line_with_the_run_what_it_cost_and_why_it_stopp
 def say(*messages, case="A"):
     for message in messages:
         logging.getLogger("prefect.flow_runs").warning(message, extra={"of_case": {"case": case}, "send_to_api": False})
+
+
+def test_what_is_well_is_in_the_journal_and_not_on_the_terminal(local_prefect, folders):
+    terminal = logging.StreamHandler(StringIO())
+    logging.getLogger().addHandler(terminal)
+    try:
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), keep_journal(folders[0]):
+            speak(return_state=True)
+    finally:
+        logging.getLogger().removeHandler(terminal)
+    assert "infer: case 'A' done in 1.2 s" in (folders[0] / JOURNAL).read_text()
+    assert "infer: quarantined: case 'B': it died" in terminal.stream.getvalue()
+    assert "done in" not in terminal.stream.getvalue()
+    assert terminal.filters == []
 
 
 def test_until_the_run_has_begun_the_output_is_left_alone_and_then_nothing_is_lost(folders):
