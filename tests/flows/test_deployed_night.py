@@ -8,13 +8,16 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
+from prefect import flow
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.deployments import run_deployment
+from prefect.states import Pending
 
 from flows import services
 from flows.alarm import BLOCK
@@ -30,21 +33,8 @@ deployments:
     entrypoint: real.py:segment_cohort
     work_pool: {name: segment-cohort}
 """
-AUTOMATIONS = """
-automations:
-  - name: zombies
-    trigger:
-      type: event
-      posture: Proactive
-      match: {prefect.resource.id: prefect.flow-run.*}
-      match_related: {prefect.resource.role: flow, prefect.resource.name: [zombie]}
-      for_each: [prefect.resource.id]
-      after: [prefect.flow-run.heartbeat]
-      expect: [prefect.flow-run.heartbeat, prefect.flow-run.Completed, prefect.flow-run.Crashed]
-      threshold: 1
-      within: 10
-    actions: [{type: change-flow-run-state, state: CRASHED, message: no heartbeat any more}]
-"""
+AUTOMATIONS = (Path(__file__).parents[2] / "deployments" / "automations.yaml").read_text(encoding="utf-8")
+AUTOMATIONS = AUTOMATIONS.replace("[segment-cohort, train-unet]", "[zombie]").replace("within: 600", "within: 10")
 ZOMBIE = """
 import time
 from prefect import flow
@@ -169,3 +159,9 @@ def test_a_run_of_which_nobody_is_left_is_called_dead_and_told_by_the_server(hom
     assert until(lambda: heard.heard, 60)
     assert [said["run"] for said in heard.heard] == [str(run.id)]
     assert until(lambda: state_of(run) == "Crashed", 10)
+
+
+def test_a_run_whose_worker_was_killed_before_it_began_is_called_dead_by_the_server(home):
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(flow(name="zombie")(lambda: None), state=Pending())
+    assert until(lambda: state_of(run) == "Crashed", 60)
