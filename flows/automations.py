@@ -18,7 +18,8 @@ from tasks.scan.errors import ServiceUnavailable
 FILE = "automations.yaml"
 PAYLOAD = """{
  "program": "segment-cohort", "flow": "{{ flow.name }}", "run": "{{ flow_run.id }}", "name": "{{ flow_run.name }}",
- "state": "Crashed", "why": "it sends no heartbeat", "began": "{{ (flow_run.start_time or flow_run.created).isoformat() }}",
+ "state": "Crashed", "why": "it sends no heartbeat",
+ "began": "{{ (flow_run.start_time or flow_run.created).isoformat() }}",
  "ended": "{{ firing.triggered.isoformat() }}"
 }"""
 _ADAPTER = TypeAdapter(dict[str, list[AutomationCore]])
