@@ -210,7 +210,6 @@ def provenance(night: Night) -> dict[str, object]:
     machine = night.settings.inference.resolved()
     by_the_clock = (datetime.now(UTC) - night.started).total_seconds()
     return {
-        "clock_moved_seconds": round(by_the_clock - (time.monotonic() - night.began)),
         "started": night.started.isoformat(timespec="seconds"),
         "cohort": str(night.cohort),
         "model": str(night.weights.folder),
@@ -218,5 +217,6 @@ def provenance(night: Night) -> dict[str, object]:
         "device": str(machine.device),
         "precision": str(machine.precision).removeprefix("torch."),
         "backend": machine.backend,
+        "clock_moved_seconds": round(by_the_clock - (time.monotonic() - night.began)) or None,
         "settings": TypeAdapter(Settings).dump_python(night.settings, mode="json"),
     }

@@ -61,7 +61,7 @@ def report(
     pool: str,
 ) -> Report:
     """The report of a run, written to `output`; the pictures are drawn by the pool."""
-    times = line_times(outcomes, provenance["clock_moved_seconds"])
+    times = line_times(outcomes, provenance["clock_moved_seconds"] or 0)
     run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)} | times
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)
