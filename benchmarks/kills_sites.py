@@ -134,7 +134,7 @@ def clustered(folder: Path) -> Iterator[Site]:
         mend()
         yield Site(
             name="by command, on a cluster",
-            start=lambda home, out: _startcommand_of(home, out, file, started),
+            start=lambda home, out: _start_command(home, out, file, started),
             mend=mend,
         )
     finally:
@@ -180,7 +180,7 @@ def _end(started: dict[str, subprocess.Popen[bytes]]) -> None:
     started.clear()
 
 
-def _startcommand_of(home: Path, out: Path, file: Path, started: dict[str, subprocess.Popen[bytes]]) -> Night:
+def _start_command(home: Path, out: Path, file: Path, started: dict[str, subprocess.Popen[bytes]]) -> Night:
     with Client(scheduler_file=str(file), timeout=60) as client:
         address = client.scheduler.address
     settings = home / "settings.toml"

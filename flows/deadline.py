@@ -47,8 +47,8 @@ def in_time(
     """Those `waiting`, `size` at a time at most; with a `deadline` (of `time.monotonic`), while there is time.
 
     They leave the list when their turn comes, so that it holds those that were not begun. `expected` are processor
-    seconds by case. How many of them pass in a second of the night is measured as it goes;
-    until then they are taken to pass one after the other.
+    seconds by case. How many of them pass in a second of the night is measured as it goes; until then they are taken
+    to pass one after the other.
     """
     began, done = time.monotonic(), 0.0
     size = size if deadline is None else min(size, MOST)

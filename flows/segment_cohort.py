@@ -27,6 +27,9 @@ from tasks.progress import Bar, progress_bar
 from tasks.report import report
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 
+Lines = deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]]
+"""Shards at work, the first begun first, each with its stages."""
+
 
 @flow(name="segment-cohort", on_failure=[tell_end], on_crashed=[tell_end])
 @refuses_by_name
@@ -50,7 +53,7 @@ def segment(cases: list[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
     case takes.
     """
     outcomes: list[Outcome[Scores]] = []
-    lines: deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]] = deque()
+    lines: Lines = deque()
     with belts(1) as (whole,), ExitStack() as of_shards, progress_bar("cases", len(cases)) as bar:
         for shard in shards(cases, night):
             line = set_off(shard, night, of_shards.enter_context(belts(5, after=whole)), bar)
@@ -61,7 +64,7 @@ def segment(cases: list[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
     return [*outcomes, *(carried_over(case, night.settings.until) for case in cases)]
 
 
-def through(lines: deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]], but: int) -> list[Outcome[Scores]]:
+def through(lines: Lines, but: int) -> list[Outcome[Scores]]:
     """What became of the cases of all but the last `lines`, whose futures, with all that they hold, are let go."""
     outcomes: list[Outcome[Scores]] = []
     while len(lines) > but:

@@ -28,8 +28,8 @@ from tasks.restart import fill_anew, restart_worker_of
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
 from tasks.slots import forget, slots_of
-from tasks.window import TOGETHER, Place, Window
-from tasks.work import Batch, Work, attempt_here, collect, killed, overdue, timed_out
+from tasks.window import TOGETHER, Window
+from tasks.work import Batch, Place, Work, attempt_here, collect, killed, overdue, timed_out
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -103,23 +103,17 @@ def map_cases(
     cases: Sequence[Outcome[Any]],
     *arguments: Any,
     seconds: float | None = None,
-    together: int | None = None,
+    together: int = TOGETHER,
 ) -> list[Outcome[B]]:
     """`function(value, *arguments)` of every case that has a value, in the pool, in the order of `cases`.
 
     A case that fails, kills its worker or takes more than `seconds` (None: `CASE_SECONDS`) becomes an outcome with its
-    problem; one that failed before passes by. So many quick ones may share a future
-    (`together`; None: `TOGETHER`).
+    problem; one that failed before passes by. Of quick ones, `together` may share a future.
     """
     if all(case.value is None for case in cases):
         return list(cases)
-    work = Work(
-        stage=stage,
-        function=function,
-        arguments=arguments,
-        seconds=seconds or CASE_SECONDS,
-        together=together or TOGETHER,
-    )
+    limit = seconds or CASE_SECONDS
+    work = Work(stage=stage, function=function, arguments=arguments, seconds=limit, together=together)
     done = {place: after for place, _, after in _work_through(pool, work, belt_of(cases), len(cases))}
     return [done[place] for place in range(len(cases))]
 
@@ -160,7 +154,7 @@ def _run_window(window: Window) -> Iterator[Step]:
             batch = window.running.pop(future)
             if killed(future) and all(window.alone[place] < TRIES for place, _ in batch.cases):
                 window.suspects.extend(batch.cases)
-                window.deaths.append(time.monotonic())
+                window.last_death = time.monotonic()
                 continue
             try:
                 results = collect(future, window.work.stage, batch)
@@ -218,8 +212,7 @@ def _try_suspect(window: Window) -> bool:
     """
     if not window.suspects:
         return False
-    if window.deaths:
-        time.sleep(max(0.0, window.deaths[-1] + CALM_SECONDS - time.monotonic()))
+    time.sleep(max(0.0, window.last_death + CALM_SECONDS - time.monotonic()))
     _check_workers(window.client)
     suspect = window.suspects.pop(0)
     window.alone[suspect[0]] += 1

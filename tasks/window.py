@@ -11,17 +11,14 @@ from typing import Any
 from distributed import Client, Future
 
 from tasks.belt import Belt
-from tasks.scan.records import Outcome
-from tasks.work import Batch, Work
+from tasks.work import Batch, Place, Work
 
-Place = tuple[int, Outcome[Any]]
-"""A case, and which of those of its stage it is."""
 TOGETHER, TOGETHER_SECONDS = 4, 0.1
 """How many cases travel in a future at most, and about how long it takes. If one kills its process, the others in the
 future are done again: few, so that one bad case of fifty costs less than ten executions more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Window:
     """What one stage has in the pool, by future.
 
@@ -40,8 +37,8 @@ class Window:
     """
     alone: Counter[int] = field(default_factory=Counter)
     """How often each of the suspects, by place, was tried alone, or is."""
-    deaths: list[float] = field(default_factory=list)
-    """When futures were found whose process had died."""
+    last_death: float = -math.inf
+    """When a future was last found whose process had died, as `time.monotonic` has it."""
     recent: deque[float] = field(default_factory=lambda: deque([math.inf], maxlen=4))
     """Seconds a case of the last futures that ended."""
 

@@ -17,6 +17,8 @@ from tasks.deaths import say_begun, why_it_died
 from tasks.scan.errors import CaseTimedOut
 from tasks.scan.records import Outcome
 
+Place = tuple[int, Outcome[Any]]
+"""A case, and which of those of its stage it is."""
 FETCH_SECONDS = 60
 """How long to wait for the result of a case that has ended."""
 BATCH_SECONDS = 60.0
@@ -40,7 +42,7 @@ class Work:
 class Batch:
     """What a process was given: cases with their places in the line, and since when it has them."""
 
-    cases: tuple[tuple[int, Outcome[Any]], ...]
+    cases: tuple[Place, ...]
     since: float
 
     def anew(self) -> Batch:
@@ -77,12 +79,11 @@ def collect(future: Future[Any], stage: str, batch: Batch) -> list[Outcome[Any]]
 
 def overdue(running: Mapping[Future[Any], Batch], work: Work) -> Future[Any] | None:
     """The longest running future, if it ran for longer than it may: cases that should be quick, for a minute."""
+    alone, shared = work.seconds, min(work.seconds, BATCH_SECONDS)
     late = [
         (batch.since, future)
         for future, batch in running.items()
-        if not future.done()
-        and time.monotonic() - batch.since
-        > (work.seconds if len(batch.cases) == 1 else min(work.seconds, BATCH_SECONDS))
+        if not future.done() and time.monotonic() - batch.since > (alone if len(batch.cases) == 1 else shared)
     ]
     return min(late, key=lambda pair: pair[0])[1] if late else None
 
