@@ -160,7 +160,7 @@ def _why(stage: str, now: Now, entry: Entry, tonight: Recipes, recipes: Mapping[
 def _segmented(outcome: Outcome[Case], case: Case, entry: Entry, now: Now, masks: Path) -> Outcome[Segmentation]:
     """The case as it was before it was scored."""
     scores = _scores(case, entry, now, masks)
-    costs = tuple(replace(cost, began=0.0) for cost in entry.result.costs if cost.stage != "evaluate")
+    costs = tuple(cost for cost in entry.result.costs if cost.stage != "evaluate")
     return replace(_as(outcome, scores.segmentation if scores else None), costs=costs)
 
 

@@ -12,14 +12,15 @@ STEP_SECONDS = 2.0
 """By how much a clock that is kept right may move during a run."""
 
 
-def line_times(outcomes: Sequence[Outcome[Any]], clock_moved: float) -> dict[str, Any]:
+def line_times(outcomes: Sequence[Outcome[Any]], since: float, clock_moved: float) -> dict[str, Any]:
     """Of the stages that work side by side: the seconds of each, over all its processes, and of all together.
 
     `network_busy` is the share of the seconds from the start of the first case to the end of the last in which `infer`
-    had a case in hand. Empty where nothing was done tonight. A clock that was set meanwhile, by `clock_moved` seconds,
-    does not tell what went on at once: then there are the seconds of the stages alone.
+    had a case in hand. Only what began after `since`, in seconds since 1970; empty where nothing did. A clock that was
+    set meanwhile, by `clock_moved` seconds, does not tell what went on at once: then only the stages have theirs.
     """
-    tonight = [cost for outcome in outcomes if not outcome.unchanged for cost in outcome.costs if cost.began]
+    first = since + min(0.0, clock_moved)
+    tonight = [cost for outcome in outcomes if not outcome.unchanged for cost in outcome.costs if cost.began >= first]
     costs = [cost for cost in tonight if cost.stage != BEFORE_THE_LINE]
     if not costs:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def report(
     pool: str,
 ) -> Report:
     """The report of a run, written to `output`; the pictures are drawn by the pool."""
-    times = line_times(outcomes, provenance["clock_moved_seconds"] or 0)
+    started = datetime.fromisoformat(provenance["started"]).timestamp()
+    times = line_times(outcomes, started, provenance["clock_moved_seconds"] or 0)
     run = describe_run(provenance, runtime.flow_run.id) | {"files_set_aside": len(set_aside)} | times
     retire_old_masks(outcomes, output / MASKS)
     write_tables(outcomes, labels, output)

@@ -242,7 +242,7 @@ class Problem:
 class Cost:
     """What one stage took for one case. Peak memory is the process's high-water mark after the stage.
 
-    `began` is seconds since 1970; 0 where it is not known, or was in another run.
+    `began` is seconds since 1970; 0 where it is not known.
     """
 
     stage: str

@@ -151,9 +151,14 @@ def test_free_text_in_a_header_is_no_change(home):
 def test_another_tolerance_scores_again_and_segments_nothing(home):
     masks = {path: path.stat().st_ino for path in home.path("out/segmentations").iterdir()}
     other = replace(home, evaluation=EvaluationConfig(nsd_tolerance_mm=2.0))
+    ledger = home.path("out/ledger.sqlite")
+    before = {cost.stage: cost.began for cost in read_entries(ledger, ["a"])["a"].result.costs}
     tonight, _ = night(other)
     assert todo(tonight) == {"a": "score", "b": "score", "c": "score"}
     assert set(tonight.why.values()) == {"evaluate: evaluation.nsd_tolerance_mm"}
+    after = {cost.stage: cost.began for cost in read_entries(ledger, ["a"])["a"].result.costs}
+    assert after.pop("evaluate") > before.pop("evaluate")
+    assert after == before  # when the other stages had it is still told
     assert {path: path.stat().st_ino for path in home.path("out/segmentations").iterdir()} == masks
     assert set(pd.read_csv(home.path("out/metrics.csv"))["nsd_tolerance_mm"].dropna()) == {2.0}
     assert todo(look(other)[0]) == {}
