@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import dask
 import psutil
 from distributed import Client, Future, LocalCluster, Security, wait
+from distributed.scheduler import KilledWorker
 
 from tasks.belt import Belt, Line, at_end, belt_of, take
 from tasks.cluster import certificates, client_of, reach
@@ -29,7 +30,7 @@ from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
 from tasks.slots import forget, slots_of
 from tasks.window import TOGETHER, Window
-from tasks.work import Batch, Place, Work, attempt_here, collect, killed, overdue, timed_out
+from tasks.work import Batch, Place, Work, attempt_here, blamed, collect, overdue, timed_out
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -152,12 +153,14 @@ def _run_window(window: Window) -> Iterator[Step]:
             checked = time.monotonic()
         for future in finished:
             batch = window.running.pop(future)
-            if killed(future) and all(window.alone[place] < TRIES for place, _ in batch.cases):
-                window.suspects.extend(batch.cases)
-                window.last_death = time.monotonic()
-                continue
             try:
-                results = collect(future, window.work.stage, batch)
+                results = collect(future)
+            except KilledWorker:
+                if all(window.alone[place] < TRIES for place, _ in batch.cases):
+                    window.suspects.extend(batch.cases)
+                    window.last_death = time.monotonic()
+                    continue
+                results = blamed(future, window.work.stage, batch)
             except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
                 window.running[future] = batch.anew()
                 _check_workers(window.client)

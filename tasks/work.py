@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 from distributed import Future
-from distributed.scheduler import KilledWorker
 
 from tasks.attempt import attempt, failed, problem_of
 from tasks.deaths import say_begun, why_it_died
@@ -63,18 +62,19 @@ def attempt_here(work: Work, cases: Sequence[Outcome[Any]]) -> list[Outcome[Any]
     return [attempt(work.stage, work.function, case, *work.arguments) for case in cases]
 
 
-def killed(future: Future[Any]) -> bool:
-    """Whether `future`, which has ended, was given up because the processes that had it died."""
-    return future.status == "error" and isinstance(future.exception(timeout=FETCH_SECONDS), KilledWorker)
+def collect(future: Future[Any]) -> list[Outcome[Any]]:
+    """The outcomes that `future`, which has ended, holds.
 
-
-def collect(future: Future[Any], stage: str, batch: Batch) -> list[Outcome[Any]]:
-    """The outcomes that `future` holds, or that its case killed its workers."""
-    try:
-        results: list[Outcome[Any]] = future.result(timeout=FETCH_SECONDS)
-    except KilledWorker:
-        return [failed(case, problem_of(why_it_died(future, case.name, stage), stage)) for _, case in batch.cases]
+    Raises KilledWorker when its process died, also while it was done again because its outcomes were lost with theirs;
+    TimeoutError while it is being done again.
+    """
+    results: list[Outcome[Any]] = future.result(timeout=FETCH_SECONDS)
     return results
+
+
+def blamed(future: Future[Any], stage: str, batch: Batch) -> list[Outcome[Any]]:
+    """The cases of `future`, each for having ended the processes it was tried in."""
+    return [failed(case, problem_of(why_it_died(future, case.name, stage), stage)) for _, case in batch.cases]
 
 
 def overdue(running: Mapping[Future[Any], Batch], work: Work) -> Future[Any] | None:

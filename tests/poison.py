@@ -125,6 +125,22 @@ def die_twice_at_three(number: int, folder: Path) -> int:
     return number
 
 
+class Fatal:
+    """An answer that kills its process when it is fetched, as chance does with one that has just ended."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        os._exit(139)
+
+
+def die_fetched_then_working(number: int, folder: Path) -> int | Fatal:
+    """The first process dies as its answer is fetched, the second at work; the third is well."""
+    deaths = len(list(folder.iterdir()))
+    (folder / str(os.getpid())).touch()
+    if deaths == 1:
+        os._exit(139)
+    return Fatal() if deaths == 0 else number
+
+
 def be_killed(counts: Path, then: str) -> None:
     """Kills its process as the kernel does, after the kernel's `counts` say `then`."""
     counts.write_text(then)

@@ -201,6 +201,12 @@ def test_a_case_whose_processes_died_is_tried_alone_before_it_is_blamed(pool, tm
     assert results[3].problem is None
 
 
+def test_a_case_that_is_done_again_for_its_answer_was_lost_is_not_blamed_for_the_next_death(pool, tmp_path):
+    results = map_cases(pool, "infer", poison.die_fetched_then_working, numbers(1), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert [(result.value, result.problem) for result in results] == [(0, None)]
+
+
 def test_what_ends_one_process_after_the_other_for_a_while_is_no_cases_fault(pool, tmp_path):
     """As when the process that they are born of is killed: no case is blamed for having been in each of them."""
     killed = []

@@ -79,5 +79,6 @@ def test_an_external_scheduler_with_two_workers_gives_the_same_bytes(cases, seri
         with Client(pool) as client:
             executed = client.run(lambda dask_worker: dask_worker.state.executed_count)
     assert table(scored, tmp_path) == serial
-    assert len(executed) == 2 and min(executed.values()) > 0
+    assert len(executed) == 2
+    assert min(executed.values()) > 0
     assert sum(executed.values()) <= len(cases), "none is done twice; several may have shared a future"
