@@ -3,7 +3,9 @@
     python -m benchmarks.backends MODEL DATASET [--folds CSV --fold K] [--mirror]
 
 For each: seconds in the network and how many times as fast as float32 torch; the smallest Dice of any label of any
-case between its mask and that of float32 torch; and the largest change of a case's mean Dice against the reference.
+case between its mask and that of float32 torch; the largest change of a case's mean Dice against the reference; and the
+mean Dice. The last row is float32 torch, where each image was padded up to a multiple of all poolings first, as other
+programs do it.
 """
 
 from __future__ import annotations
@@ -18,18 +20,28 @@ from statistics import mean
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
 from tasks.infer import InferenceConfig, Weights
 from tasks.ingest.discover import discover, ingest_case
 from tasks.model import Model, read_model
-from tasks.preprocess import crop, preprocess_case, unpad
+from tasks.preprocess import crop, preprocess_case
 from tasks.scan.records import Prepared
 from tasks.scan.restore import restore_labels
 from tasks.scan.volume import read_labels
-from unet import predict
+from unet import UNetConfig, predict
+from unet.backends import Network
 from unet.metrics import dice
 
-CONTESTANTS = [("torch", "float32"), ("torch", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16")]
+CONTESTANTS = [
+    ("torch", "float32", False),
+    ("torch", "bfloat16", False),
+    ("openvino", "float32", False),
+    ("openvino", "bfloat16", False),
+    ("torch", "float32", True),
+]
+"""Backend, precision, and whether images are padded."""
 Masks = dict[str, np.ndarray]
 
 
@@ -48,18 +60,27 @@ def main() -> None:
         cases = list(prepared(given, model, Path(work)))[: given.cases]
         references = {case.case.name: reference(case) for case in cases}
         first: Masks = {}
-        print(f"{len(cases)} cases\n{'':<20}{'seconds':>9}{'times':>7}{'worst Dice':>12}{'Dice changes by':>17}")
-        for backend, precision in CONTESTANTS:
+        print(f"{len(cases)} cases")
+        print(f"{'':<24}{'seconds':>9}{'times':>7}{'worst Dice':>12}{'Dice changes by':>17}{'mean Dice':>11}")
+        for backend, precision, padding in CONTESTANTS:
             config = InferenceConfig(device="cpu", backend=backend, precision=precision, mirror=given.mirror)
-            masks, seconds = segment(cases, model, config, given.model)
+            networks = Weights(folder=given.model).ready(model, config.resolved())
+            if padding:
+                networks = [padded(network, model.plan.network) for network in networks]
+            masks, seconds = segment(cases, model, networks, mirror=given.mirror)
             if not first:
                 first, base = masks, seconds
             labels = sorted(model.labels)
             worst = min(overlap(masks[name] == v, first[name] == v) for name in masks for v in labels)
-            change = max(
-                abs(score(masks[n], references[n], labels) - score(first[n], references[n], labels)) for n in masks
+            now, before = (
+                {name: score(those[name], references[name], labels) for name in references} for those in (masks, first)
             )
-            print(f"{backend + ' ' + precision:<20}{seconds:>9.2f}{base / seconds:>7.2f}{worst:>12.5f}{change:>17.5f}")
+            change, name = max(abs(now[name] - before[name]) for name in now), f"{backend} {precision}"
+            print(
+                f"{name + ' padded' * padding:<24}{seconds:>9.2f}{base / seconds:>7.2f}{worst:>12.5f}{change:>17.5f}"
+                f"{mean(now.values()):>11.5f}",
+                flush=True,
+            )
 
 
 def prepared(given: argparse.Namespace, model: Model, work: Path) -> Iterator[Prepared]:
@@ -80,17 +101,28 @@ def reference(case: Prepared) -> np.ndarray:
     return crop(labels, case.crop_start, case.crop_shape)
 
 
-def segment(cases: list[Prepared], model: Model, config: InferenceConfig, folder: Path) -> tuple[Masks, float]:
+def padded(network: Network, config: UNetConfig) -> Network:
+    """`network`, which sees each image (B, C, X, Y, Z) with zeros at the far end, up to a multiple of all poolings."""
+    factors = np.prod([config.pooling(level) for level in range(len(config.features) - 1)], axis=0)
+
+    def run(image: Tensor) -> Tensor:
+        size = image.shape[2:]
+        room = [side for n, factor in zip(reversed(size), reversed(factors), strict=True) for side in (0, -n % factor)]
+        return network(pad(image, room))[(slice(None), slice(None), *(slice(length) for length in size))]
+
+    return run
+
+
+def segment(cases: list[Prepared], model: Model, networks: list[Network], *, mirror: bool) -> tuple[Masks, float]:
     """The masks in the cropped boxes, and the seconds in `predict` after one that does not count."""
-    networks = Weights(folder=folder).ready(model, config.resolved())
-    axes = model.plan.augment.mirror_axes if config.mirror else ()
+    axes = model.plan.augment.mirror_axes if mirror else ()
     masks, seconds = {}, 0.0
     for warm, case in [(False, cases[0]), *((True, case) for case in cases)]:
         image = torch.from_numpy(np.load(case.voxels))
         start = time.perf_counter()
         logits = predict(networks, image, model.plan.patch, axes).logits
         seconds += (time.perf_counter() - start) * warm
-        masks[case.case.name] = restore_labels(unpad(logits.numpy(), case.resampled_shape), case.crop_shape)
+        masks[case.case.name] = restore_labels(logits.numpy(), case.crop_shape)
     return masks, seconds
 
 

@@ -194,24 +194,17 @@ def normalise_by(scheme: Scheme, cropped: Volume, inside: NDArray[np.bool_]) -> 
 def padded_shape(plan: Plan, shape: Shape) -> tuple[Shape, Shape]:
     """How large an image of `shape` must be for `plan`, and how many zeros come before its first voxel on each axis.
 
-    Up to the next multiple of what the network needs, all zeros behind; for nnU-Net's networks up to the patch, half of
-    them on each side.
+    Our networks take it as it is; nnU-Net's take it padded up to the patch, half of the zeros on each side.
     """
     if plan.nnunet is None:
-        x, y, z = (length + -length % factor for length, factor in zip(shape, plan.divisor, strict=True))
-        return (x, y, z), (0, 0, 0)
+        return shape, (0, 0, 0)
     short = [0 if axis == plan.slice_axis else max(0, side - length)
              for axis, (side, length) in enumerate(zip(plan.patch, shape, strict=True))]  # fmt: skip
     x, y, z = (length + missing for length, missing in zip(shape, short, strict=True))
     return (x, y, z), (short[0] // 2, short[1] // 2, short[2] // 2)
 
 
-def pad(image: NDArray[N], divisor: tuple[int, ...]) -> NDArray[N]:
-    """`image` with zeros at the far end of each axis, up to the next multiple of `divisor`."""
-    return np.pad(image, [(0, -length % factor) for length, factor in zip(image.shape, divisor, strict=True)])
-
-
-def unpad(logits: NDArray[N], shape: Shape, start: Shape = (0, 0, 0)) -> NDArray[N]:
+def unpad(logits: NDArray[N], shape: Shape, start: Shape) -> NDArray[N]:
     """The `shape` voxels of `logits` (K, X, Y, Z) from `start` on: what is left when the padding is taken away."""
     return logits[(slice(None), *_box(start, shape))]
 

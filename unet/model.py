@@ -5,9 +5,11 @@ taught by R. Souza, "The U-net Model, a fully convolutional neural network model
 convolutions, so that output size = input size; two convolutions a level; skip connections by concatenation.
 
 What we changed: any number of dimensions and levels, kernel and pooling per level and axis (anisotropic voxels), a
-choice of upsampling and normalisation, and inputs of any size, which are padded at the far end and cropped back. It is
-also the network of nnU-Net (Isensee et al. 2021; arXiv:2404.09556), with strided convolutions instead of pooling, leaky
-ReLU, any number of convolutions a level, and perhaps an encoder of residual blocks (ResNet-D, arXiv:1812.01187).
+choice of upsampling and normalisation, and inputs of any size: of an odd side the last voxel is pooled alone, and what
+comes back up is cut to the size of what it meets. (Padding the input up to a multiple computes more, for the same Dice:
+`docs/inference.md`.) It is also the network of nnU-Net (Isensee et al. 2021; arXiv:2404.09556), with strided
+convolutions instead of pooling, leaky ReLU, any number of convolutions a level, and perhaps an encoder of residual
+blocks (ResNet-D, arXiv:1812.01187).
 
 Shapes below are written for three dimensions. B batch, C input channels, K output maps, F_i feature maps of level i.
 """
@@ -19,7 +21,6 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 Upsampling = Literal["transposed", "nearest", "linear"]
 Normalisation = Literal["batch", "instance", "none"]
@@ -99,14 +100,6 @@ class UNetConfig:
         """Kernel size per axis at `level`."""
         return self.kernels[level] if self.kernels else (3,) * self.dimensions
 
-    @property
-    def divisor(self) -> PerAxis:
-        """Product of all poolings per axis: what a side must be a multiple of."""
-        product = [1] * self.dimensions
-        for level in range(len(self.features) - 1):
-            product = [done * factor for done, factor in zip(product, self.pooling(level), strict=True)]
-        return tuple(product)
-
 
 class Block(nn.Sequential):
     """`count` padded convolutions, each with normalisation and ReLU: (B, in, X, Y, Z) → (B, out, X, Y, Z) / stride."""
@@ -134,7 +127,7 @@ class Residual(nn.Module):
         self.body = nn.Sequential(*first, _activation(config), *second)
         shortcut: list[nn.Module] = []
         if any(step > 1 for step in stride):
-            shortcut.append(_AVERAGE[config.dimensions](stride, stride))
+            shortcut.append(_AVERAGE[config.dimensions](stride, stride, ceil_mode=True, count_include_pad=False))
         if in_maps != out_maps:
             shortcut += _convolution(config, maps, (1,) * config.dimensions, bias=False)
         self.shortcut = nn.Sequential(*shortcut)
@@ -186,7 +179,7 @@ def _pooling(config: UNetConfig, level: int) -> nn.Module:
     """The layer that takes `level` to the size of level + 1, unless the convolutions there do it."""
     if config.downsampling == "strided":
         return nn.Identity()
-    return _POOLING[config.dimensions](config.pooling(level))
+    return _POOLING[config.dimensions](config.pooling(level), ceil_mode=True)
 
 
 def _upsampling(config: UNetConfig, level: int) -> tuple[nn.Module, int]:
@@ -199,6 +192,18 @@ def _upsampling(config: UNetConfig, level: int) -> tuple[nn.Module, int]:
     if config.upsampling == "nearest":
         return nn.Upsample(scale_factor=scale, mode="nearest"), coarse
     return nn.Upsample(scale_factor=scale, mode=_LINEAR[config.dimensions], align_corners=False), coarse
+
+
+class Join(nn.Module):
+    """Maps that come up from below, cut to the size of those of their level, before these.
+
+    (B, F, X', Y', Z') and (B, G, X, Y, Z) → (B, F + G, X, Y, Z), where X' ≥ X, Y' ≥ Y and Z' ≥ Z.
+    """
+
+    def forward(self, below: Tensor, beside: Tensor) -> Tensor:
+        """Both as one tensor."""
+        cut = below[(slice(None), slice(None), *(slice(length) for length in beside.shape[2:]))]
+        return torch.cat((cut, beside), dim=1)
 
 
 class UNet(nn.Module):
@@ -216,32 +221,20 @@ class UNet(nn.Module):
             self.upsamplings.append(upsampling)
             count = config.decoder_convolutions[level] if config.decoder_convolutions else 2
             self.decoder.append(Block(config, (upsampled + maps[level], maps[level]), level, count))
+        self.join = Join()
         self.head = _CONVOLUTION[config.dimensions](maps[0], config.out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, K, X, Y, Z) for an image (B, C, X, Y, Z) of any size."""
-        logits = self.levels(pad_to_multiple(image, self.config.divisor))
-        return logits[(slice(None), slice(None), *(slice(length) for length in image.shape[2:]))]
-
-    def levels(self, image: Tensor) -> Tensor:
-        """Logits (B, K, X, Y, Z) for an image (B, C, X, Y, Z) whose sides are multiples of the divisor."""
         skips: list[Tensor] = []
-        for level, block in enumerate(self.encoder):  # level i: (B, F_i, X / 2^i, Y / 2^i, Z / 2^i)
+        for level, block in enumerate(self.encoder):  # level i: (B, F_i, X / 2^i, Y / 2^i, Z / 2^i), rounded up
             image = block(self.poolings[level - 1](image) if level else image)
             skips.append(image)
         skips.pop()
         for upsampling, block in zip(self.upsamplings, self.decoder, strict=True):
-            image = block(torch.cat((upsampling(image), skips.pop()), dim=1))
+            image = block(self.join(upsampling(image), skips.pop()))
         logits: Tensor = self.head(image)
         return logits
-
-
-def pad_to_multiple(image: Tensor, divisor: PerAxis) -> Tensor:
-    """`image` (B, C, X, Y, Z) with zeros at the far end of each axis, up to the next multiple of `divisor`."""
-    missing = [-length % factor for length, factor in zip(image.shape[2:], divisor, strict=True)]
-    if not any(missing):
-        return image
-    return functional.pad(image, [side for amount in reversed(missing) for side in (0, amount)])
 
 
 def convolution_parameters(network: nn.Module) -> int:

@@ -94,12 +94,6 @@ class Plan:
         return (self.window, *self.further_windows)
 
     @property
-    def divisor(self) -> Shape:
-        """What the sides of an image must be a multiple of."""
-        x, y, z = _with_slices(self.network.divisor, self.slice_axis)
-        return (x, y, z)
-
-    @property
     def fixed_tile(self) -> bool:
         """Whether the network only ever sees its patch: its answer would change with what is around."""
         return self.nnunet is not None or self.slice_axis is not None
@@ -109,11 +103,6 @@ class Plan:
         x, y, z = (own if axis == self.slice_axis else new
                    for axis, (own, new) in enumerate(zip(spacing_mm, self.spacing_mm, strict=True)))  # fmt: skip
         return (x, y, z)
-
-
-def _with_slices(lengths: tuple[int, ...], slice_axis: int | None) -> tuple[int, ...]:
-    """`lengths` of three axes, that between slices 1."""
-    return lengths if slice_axis is None else (*lengths[:slice_axis], 1, *lengths[slice_axis:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

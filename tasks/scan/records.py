@@ -116,11 +116,11 @@ class Located(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A case as the network wants it: float32 `.npy` (C, X, Y, Z) on RAS+ axes at the model's spacing, padded.
+    """A case as the network wants it: float32 `.npy` (C, X, Y, Z) on RAS+ axes at the model's spacing.
 
     Lengths are voxels. The steps, first to last: RAS+ axes (`canonical_shape`), crop (`crop_start`, `crop_shape`),
-    resample (`resampled_shape`), pad (`pad_start` before, the rest at the far end: the shape of the file). For some
-    models of nnU-Net the axes are those of the file instead.
+    resample (`resampled_shape`); for models of nnU-Net pad (`pad_start` before, the rest at the far end: the shape of
+    the file), and for some of them the axes are those of the file instead.
     """
 
     case: Case

@@ -13,9 +13,9 @@ from prefect import task
 from tasks.attempt import logged
 from tasks.model import Plan
 from tasks.pool import map_cases
-from tasks.preprocess import crop, pad, preprocess_case
+from tasks.preprocess import crop, preprocess_case
 from tasks.scan.files import hash_files, save_array
-from tasks.scan.records import Outcome, Shape
+from tasks.scan.records import Outcome
 from tasks.scan.resample import resample_labels
 from tasks.train.dataset import Dataset
 from tasks.train.fingerprint import Fingerprint, read_reference
@@ -26,13 +26,12 @@ from unet import Volume
 class TrainingVolume:
     """A case on the network's grid with its reference: `.npy` files (C, X, Y, Z) float32 and (X, Y, Z) uint8.
 
-    `shape` is what of it is image: the rest, at the far end of each axis, is padding. `labels` holds class numbers.
+    `labels` holds class numbers.
     """
 
     name: str
     image: Path
     labels: Path
-    shape: Shape
     present: tuple[int, ...]
     """The label values that the reference holds."""
     sha256: str
@@ -45,13 +44,11 @@ def prepare_case(fingerprint: Fingerprint, plan: Plan, labels: Sequence[int], wo
     prepared = preprocess_case(case, plan, work)
     reference = crop(read_reference(case, case.geometry), prepared.crop_start, prepared.crop_shape)
     classes = np.searchsorted([0, *labels], reference).astype(np.uint16)
-    resampled = pad(resample_labels(classes, prepared.resampled_shape), plan.network.divisor)
-    path = save_array(work / f"{case.name}.labels.npy", resampled)
+    path = save_array(work / f"{case.name}.labels.npy", resample_labels(classes, prepared.resampled_shape))
     return TrainingVolume(
         name=case.name,
         image=prepared.voxels,
         labels=path,
-        shape=prepared.resampled_shape,
         present=fingerprint.labels,
         sha256=hash_files([prepared.voxels, path]),
     )

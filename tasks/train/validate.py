@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from tasks.model import KeepLargest, Plan
 from tasks.postprocess import keep_largest
-from tasks.preprocess import unpad
 from tasks.train.prepare import TrainingVolume, load_volume
 from unet import UNet, predict
 from unet.backends import ready
@@ -36,11 +35,11 @@ class Evidence:
 
 
 def segment_volume(network: UNet, volume: TrainingVolume, plan: Plan, precision: torch.dtype) -> Classes:
-    """Class numbers (X, Y, Z), without the padding, that `network` gives a prepared case."""
+    """Class numbers (X, Y, Z) that `network` gives a prepared case."""
     device = next(network.parameters()).device
     run = ready(network, "torch", device, precision)
     logits = predict([run], load_volume(volume).image.to(device), plan.patch).logits
-    classes: Classes = unpad(logits.argmax(dim=0, keepdim=True).to(torch.uint8).cpu().numpy(), volume.shape)[0]
+    classes: Classes = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
     return classes
 
 
@@ -52,8 +51,8 @@ def dice_by_class(prediction: Classes, reference: Classes, classes: Sequence[int
 
 
 def reference_classes(volume: TrainingVolume) -> Classes:
-    """The class numbers (X, Y, Z) of the reference, without the padding."""
-    classes: Classes = unpad(load_volume(volume).target.numpy()[None], volume.shape)[0]
+    """The class numbers (X, Y, Z) of the reference."""
+    classes: Classes = load_volume(volume).target.numpy()
     return classes
 
 

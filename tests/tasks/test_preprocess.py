@@ -6,7 +6,7 @@ import pytest
 from tasks import preprocess
 from tasks.model import KeepLargest, Model, Plan, Window
 from tasks.postprocess import keep_largest, model_values, postprocess_case, removed_fraction
-from tasks.preprocess import crop, nonzero_box, normalise, pad, preprocess_case, uncrop, unpad
+from tasks.preprocess import crop, nonzero_box, normalise, preprocess_case, uncrop
 from tasks.scan.errors import ChannelMismatch, TooLarge
 from tasks.scan.records import Case, Geometry, Prediction, Source, join_channels
 from tasks.scan.resample import coarse_axis, resample_image, resample_labels, resampled_shape
@@ -29,13 +29,6 @@ def test_crop_and_uncrop_are_inverse():
 
 def test_a_volume_of_zeros_is_not_cropped():
     assert nonzero_box(np.zeros(SHAPE, np.float32)) == ((0, 0, 0), SHAPE)
-
-
-def test_pad_and_unpad_are_inverse():
-    image = np.random.default_rng(0).random(SHAPE).astype(np.float32)
-    padded = pad(image, (4, 8, 2))
-    assert padded.shape == (12, 16, 10)
-    assert np.array_equal(unpad(padded[None], SHAPE)[0], image)
 
 
 def test_a_scan_is_scaled_by_its_own_mean_and_deviation():
@@ -122,7 +115,7 @@ def answered(folder, labels, kept=KeepLargest()):  # noqa: B008
     image = Source(format="nifti", files=(write_nifti(folder / "image.nii.gz", picture(labels) + 1),))
     case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
     prepared = preprocess_case(case, plan(), folder)
-    logits = np.stack([9 * (pad(labels, NETWORK.divisor) == value) for value in range(3)]).astype(np.float32)
+    logits = np.stack([9 * (labels == value) for value in range(3)]).astype(np.float32)
     np.save(folder / "logits.npy", logits)
     prediction = Prediction(prepared=prepared, logits=folder / "logits.npy", device="cpu")
     model = Model(plan=plan(), labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=kept)
@@ -198,7 +191,7 @@ def test_there_and_back_every_voxel_is_where_it_was(tmp_path, axes, spacing_mm):
 
     prepared = preprocess_case(case, plan(), tmp_path)
     canonical = read_labels(reference, case.geometry, "C1")
-    classes = pad(resample_labels(canonical, prepared.resampled_shape), NETWORK.divisor)
+    classes = resample_labels(canonical, prepared.resampled_shape)
     logits = np.stack([classes == value for value in range(3)]).astype(np.float32)
     np.save(tmp_path / "logits.npy", logits)
     prediction = Prediction(prepared=prepared, logits=tmp_path / "logits.npy", device="cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unet import UNet, UNetConfig, convolution_parameters
-from unet.model import Block, Residual, _upsampling, pad_to_multiple
+from unet.model import Block, Join, Residual, _upsampling
 
 REFERENCE = UNetConfig()
 SMALL = (2, 4, 8)
@@ -32,18 +32,20 @@ def test_any_size_comes_back_as_it_went_in(size, upsampling):
     assert UNet(config)(torch.zeros(2, 1, *size)).shape == (2, 3, *size)
 
 
-def test_padding_is_zero_and_at_the_far_end():
-    padded = pad_to_multiple(torch.ones(1, 1, 3, 4, 5), (2, 4, 8))
-    assert padded.shape == (1, 1, 4, 4, 8)
-    assert padded[0, 0, :3, :4, :5].sum() == 60
-    assert padded.sum() == 60
+def test_the_last_voxel_of_an_odd_side_is_pooled_alone():
+    pooling = UNet(UNetConfig(dimensions=1, features=(1, 1))).poolings[0]
+    assert pooling(torch.tensor([[[1.0, 3.0, 2.0, 1.0, 4.0]]])).flatten().tolist() == [3, 2, 4]
+
+
+def test_what_comes_up_is_cut_at_the_far_end_and_stands_first():
+    joined = Join()(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), torch.tensor([[[5.0, 6.0, 7.0]]]))
+    assert joined.tolist() == [[[1, 2, 3], [5, 6, 7]]]
 
 
 def test_an_axis_of_thick_slices_can_be_left_unpooled():
     config = UNetConfig(
         dimensions=3, features=SMALL, poolings=((2, 2, 1), (2, 2, 2)), kernels=((3, 3, 1),) + ((3, 3, 3),) * 2
     )
-    assert config.divisor == (4, 4, 2)
     first = UNet(config).encoder[0]
     assert isinstance(first, Block)
     assert first[0].weight.shape == (2, 1, 3, 3, 1)
@@ -118,6 +120,7 @@ def test_a_residual_block_adds_what_came_in_shrunk_by_its_mean():
     for parameter in block.parameters():
         torch.nn.init.zeros_(parameter)
     assert block(torch.tensor([[[1.0, 3.0, -5.0, 1.0]]])).flatten().tolist() == pytest.approx([2.0, -0.02])
+    assert block(torch.tensor([[[1.0, 3.0, 5.0]]])).flatten().tolist() == [2, 5]
 
 
 def test_a_strided_network_has_no_pooling_and_gives_any_size_back():

@@ -27,4 +27,5 @@ def test_each_level_has_half_the_size_and_twice_the_maps():
 def test_the_table_ends_with_the_sum():
     text = summary(UNet(UNetConfig(normalisation="batch")), (181, 217))
     assert text.splitlines()[-1].split() == ["total", "7,851,969"]
-    assert "encoder.0.0       Conv2d                32  192 × 224              320" in text
+    assert "encoder.0.0       Conv2d                32  181 × 217              320" in text
+    assert "join              Join                  96  181 × 217                0" in text

@@ -22,7 +22,7 @@ from unet.backends.folding import folded, split_image, with_split_image
 from unet.backends.openvino_graph import graph_of
 from unet.backends.silent_openvino import openvino
 from unet.memory import SMALL_VOXELS
-from unet.model import UNet, pad_to_multiple
+from unet.model import UNet
 
 
 def ready(network: UNet, device: torch.device, precision: torch.dtype) -> Network:
@@ -50,18 +50,18 @@ def ready(network: UNet, device: torch.device, precision: torch.dtype) -> Networ
         return idle
 
     def run(image: Tensor) -> Tensor:
-        padded = pad_to_multiple(image.float(), config.divisor)
-        padded = (split_image(padded) if narrow else padded).contiguous()
-        logits = torch.empty((len(padded), config.out_channels, *padded.shape[2:]))
+        whole = image.float()
+        parts = (split_image(whole) if narrow else whole).contiguous()
+        logits = torch.empty((len(parts), config.out_channels, *parts.shape[2:]))
         idle = requests(cores if prod(image.shape[2:]) <= SMALL_VOXELS else 1)
         request = idle.get()
         try:
-            request.set_input_tensor(openvino.Tensor(padded.numpy(), shared_memory=True))
+            request.set_input_tensor(openvino.Tensor(parts.numpy(), shared_memory=True))
             request.set_output_tensor(openvino.Tensor(logits.numpy(), shared_memory=True))
             request.infer(share_outputs=True)  # else what it returns is a copy, which nobody looks at
         finally:
             idle.put(request)
-        return logits[(slice(None), slice(None), *(slice(length) for length in image.shape[2:]))]
+        return logits
 
     requests(cores)
     return run

@@ -1,4 +1,4 @@
-"""A torch network as a graph of OpenVINO: torch.fx follows `levels` once, and each layer it meets has an entry here."""
+"""A torch network as a graph of OpenVINO: torch.fx follows it once, and each layer it meets has an entry here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 
 from unet.backends.silent_openvino import openvino, ops
-from unet.model import UNet
+from unet.model import Join, UNet
 
 Output = Any
 """What OpenVINO's operations take, `openvino.Output`; its bindings have no types."""
 
 
 def graph_of(network: UNet, channels: int, dimensions: int) -> openvino.Model:
-    """The graph of `network.levels`: any batch, any sides that are multiples of the network's divisor.
+    """The graph of `network`: any batch, any sides.
 
     Raises TypeError when the network has a layer that has no entry in `_LAYERS` or `_FUNCTIONS`.
     """
@@ -30,27 +29,24 @@ def graph_of(network: UNet, channels: int, dimensions: int) -> openvino.Model:
             values[node] = image.output(0)
         elif node.op == "call_module":
             layer = network.get_submodule(str(node.target))
-            values[node] = _entry(_LAYERS, type(layer))(layer, values[_first(node)])
+            values[node] = _entry(_LAYERS, type(layer))(layer, *(values[used] for used in node.all_input_nodes))
         elif node.op == "call_function":
             values[node] = _entry(_FUNCTIONS, node.target)(
                 *fx.node.map_arg(node.args, values.__getitem__), **node.kwargs
             )
         elif node.op == "output":
-            return openvino.Model([ops.result(values[_first(node)])], [image], "unet")
+            (logits,) = node.all_input_nodes
+            return openvino.Model([ops.result(values[logits])], [image], "unet")
         else:
             raise TypeError(f"'{node.target}' ({node.op}) cannot be run by OpenVINO; use --backend torch")
     raise TypeError("a network that returns nothing cannot be run")
 
 
 class _Tracer(fx.Tracer):
-    """Follows `levels`, not `forward`, whose padding depends on the image's size."""
+    """Does not look into `Join`, which asks for sizes."""
 
-    traced_func_name = "levels"
-
-
-def _first(node: fx.Node) -> fx.Node:
-    (used,) = node.all_input_nodes
-    return used
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Join) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _entry(table: dict[Any, Callable[..., Output]], key: Any) -> Callable[..., Output]:
@@ -115,12 +111,12 @@ def _same(_: nn.Identity, image: Output) -> Output:
 
 def _pooling(layer: nn.MaxPool3d, image: Output) -> Output:
     size, none = _sizes(layer.kernel_size, image), [0] * len(_axes(image))
-    return ops.max_pool(image, size, [1] * len(size), none, none, size).output(0)
+    return ops.max_pool(image, size, [1] * len(size), none, none, size, rounding_type="ceil").output(0)
 
 
 def _average(layer: nn.AvgPool3d, image: Output) -> Output:
     size, none = _sizes(layer.kernel_size, image), [0] * len(_axes(image))
-    return ops.avg_pool(image, size, none, none, size, exclude_pad=True).output(0)
+    return ops.avg_pool(image, size, none, none, size, exclude_pad=True, rounding_type="ceil").output(0)
 
 
 def _upsampling(layer: nn.Upsample, image: Output) -> Output:
@@ -136,8 +132,12 @@ def _upsampling(layer: nn.Upsample, image: Output) -> Output:
     return result.output(0)
 
 
-def _concatenated(images: list[Output], dim: int) -> Output:
-    return ops.concat(images, axis=dim).output(0)
+def _joined(_: Join, below: Output, beside: Output) -> Output:
+    spatial = np.array(_axes(beside))
+    axes = ops.constant(spatial)
+    sizes = ops.gather(ops.shape_of(beside), axes, ops.constant(0))
+    cut = ops.slice(below, ops.constant(0 * spatial), sizes, ops.constant(0 * spatial + 1), axes)
+    return ops.concat([cut.output(0), beside], axis=1).output(0)
 
 
 def _sum(one: Output, other: Output) -> Output:
@@ -164,5 +164,6 @@ _LAYERS: dict[Any, Callable[..., Output]] = {
     nn.MaxPool2d: _pooling,
     nn.MaxPool3d: _pooling,
     nn.Upsample: _upsampling,
+    Join: _joined,
 }
-_FUNCTIONS: dict[Any, Callable[..., Output]] = {torch.cat: _concatenated, operator.add: _sum}
+_FUNCTIONS: dict[Any, Callable[..., Output]] = {operator.add: _sum}

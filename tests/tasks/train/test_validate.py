@@ -80,9 +80,8 @@ def test_a_stray_piece_costs_dice_that_the_largest_component_wins_back(tmp_path)
     seen = truth + box(SHAPE, (6, 6, 6), (8, 8, 8), 1)
     volume = TrainingVolume(
         name="a",
-        image=save_array(tmp_path / "i.npy", np.pad(seen, 1, mode="constant")[None, 1:, 1:, 1:].astype(np.float32)),
-        labels=save_array(tmp_path / "l.npy", np.pad(truth, ((0, 1),) * 3).astype(np.uint8)),
-        shape=SHAPE,
+        image=save_array(tmp_path / "i.npy", seen[None].astype(np.float32)),
+        labels=save_array(tmp_path / "l.npy", truth.astype(np.uint8)),
         present=(1,),
         sha256="",
     )
