@@ -39,7 +39,9 @@ def main() -> None:
     """Print one line a contestant: seconds, ratio to ours, memory, Dice."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("model", type=Path)
-    arguments.add_argument("dataset", type=lambda name: Path(name).resolve(), help="Decathlon folder: imagesTr, labelsTr")
+    arguments.add_argument(
+        "dataset", type=lambda name: Path(name).resolve(), help="Decathlon folder: imagesTr, labelsTr"
+    )
     arguments.add_argument("--peers", help="python of an environment with nnunetv2 and monai")
     arguments.add_argument("--folds", type=Path, required=True, help="CSV with the columns case and fold")
     arguments.add_argument("--fold", default="0", help="the fold that the model never saw, first; then others")
@@ -50,6 +52,7 @@ def main() -> None:
         "--mirror", action="store_true", help="all eight flips; Dice means little without training so"
     )
     given = arguments.parse_args()
+    given.dataset = given.dataset.resolve()  # its manifest is written elsewhere
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         names = write_manifest(given, work / "cohort.csv")

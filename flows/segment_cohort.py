@@ -26,6 +26,7 @@ from tasks.preprocess import preprocess
 from tasks.progress import Bar, progress_bar
 from tasks.report import report
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
+from tasks.shelf import Shelf
 
 Lines = deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]]
 """Shards at work, the first begun first, each with its stages."""
@@ -52,16 +53,16 @@ def segment(cases: list[Outcome[Case]], night: Night) -> list[Outcome[Scores]]:
     the network never waits. Before a deadline it begins when the one before is done: only then is it known how long a
     case takes.
     """
-    outcomes: list[Outcome[Scores]] = []
+    shelf: Shelf[Outcome[Scores]] = Shelf()
     lines: Lines = deque()
     with belts(1) as (whole,), ExitStack() as of_shards, progress_bar("cases", len(cases)) as bar:
         for shard in shards(cases, night):
             line = set_off(shard, night, of_shards.enter_context(belts(5, after=whole)), bar)
             lines.append((shard, line))
             finished(line[:1] if night.deadline is None else line)
-            outcomes += through(lines, but=1)
-        outcomes += through(lines, but=0)
-    return [*outcomes, *(carried_over(case, night.settings.until) for case in cases)]
+            shelf.put(through(lines, but=1))
+        shelf.put(through(lines, but=0))
+    return [*shelf.take(), *(carried_over(case, night.settings.until) for case in cases)]
 
 
 def through(lines: Lines, but: int) -> list[Outcome[Scores]]:

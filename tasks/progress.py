@@ -12,7 +12,7 @@ from itertools import count
 
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tasks.artifacts import progress_artifact
 
@@ -73,7 +73,10 @@ def progress_bar(title: str, total: int | None) -> Iterator[Bar]:
             progress.update(task, completed=share * (total or 1), done=f"{share:.0%}", note=text)
             tell(share)
 
-        yield Bar(advance=advance, show=show)
+        try:
+            yield Bar(advance=advance, show=show)
+        finally:
+            _take_away(task)
 
 
 _shown: list[Progress] = []
@@ -96,6 +99,13 @@ def _screen() -> Iterator[Progress]:
             _users.pop()
             if not _users:
                 _shown.pop().stop()
+
+
+def _take_away(task: TaskID) -> None:
+    """A bar that is through makes room for those of the next shard; the last one stays on the terminal."""
+    with _lock:
+        if len(_users) > 1:
+            _shown[0].remove_task(task)
 
 
 def _display() -> Progress:

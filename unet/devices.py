@@ -44,8 +44,8 @@ def _has_bfloat16(device: torch.device) -> bool:
 def fast_in_bfloat16(capabilities: Mapping[str, Any], *, amd: bool) -> bool:
     """Whether a CPU of these `capabilities`, AMD's or another's, multiplies bfloat16 faster than float32.
 
-    With AMX it does. With AVX512_BF16 alone AMD's take half as long (Zen 5), and Intel's 1.7 times as long (a Xeon of the
-    fifth generation whose AMX is off, as in some virtual machines), which was measured.
+    With AMX it does. With AVX512_BF16 alone AMD's takes half as long (Zen 5), and Intel's 1.7 times as long (a Xeon of
+    the fifth generation whose AMX is off, as in some virtual machines), which was measured.
     """
     return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and amd))
 

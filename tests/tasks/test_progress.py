@@ -45,6 +45,22 @@ def test_a_terminal_shows_cases_done_and_the_share_of_a_training():
     assert "loss 1.5" in seen
 
 
+SHARDS = """
+from tasks import progress
+with progress.progress_bar("cases", 100) as cases:
+    for shard in range(3):
+        with progress.progress_bar("infer", 2) as bar:
+            bar.advance()
+        print([bar.description for bar in progress._shown[0].tasks])
+"""
+
+
+def test_a_bar_that_is_through_makes_room():
+    """A long night would fill the terminal with bars, and the memory with what they remember."""
+    told = subprocess.run([sys.executable, "-c", SHARDS], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["['cases']"] * 3
+
+
 def test_elsewhere_there_is_no_bar():
     done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
     assert "read" not in done.stderr
