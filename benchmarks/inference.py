@@ -39,9 +39,7 @@ def main() -> None:
     """Print one line a contestant: seconds, ratio to ours, memory, Dice."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("model", type=Path)
-    arguments.add_argument(
-        "dataset", type=lambda name: Path(name).resolve(), help="Decathlon folder: imagesTr, labelsTr"
-    )
+    arguments.add_argument("dataset", type=Path, help="Decathlon folder: imagesTr, labelsTr")
     arguments.add_argument("--peers", help="python of an environment with nnunetv2 and monai")
     arguments.add_argument("--folds", type=Path, required=True, help="CSV with the columns case and fold")
     arguments.add_argument("--fold", default="0", help="the fold that the model never saw, first; then others")

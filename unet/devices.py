@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-CPU = Path("/proc/cpuinfo")
+CPUINFO = Path("/proc/cpuinfo")
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -31,29 +31,27 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     A CPU is asked what it has, not timed: that would be another answer, and other masks, from night to night.
     """
     if name == "auto":
-        name = "bfloat16" if _has_bfloat16(device) else "float32"
+        name = "bfloat16" if _is_fast_in_bfloat16(device) else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def _is_fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 faster than float32.
+
+    A CPU with AMX does. With AVX512_BF16 alone AMD's takes half as long (Zen 5), and Intel's 1.7 times as long (a Xeon
+    of the fifth generation whose AMX is off, as in some virtual machines), which was measured.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return fast_in_bfloat16(torch.cpu.get_capabilities(), amd=_is_amd())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and _is_amd(CPUINFO)))
 
 
-def fast_in_bfloat16(capabilities: Mapping[str, Any], *, amd: bool) -> bool:
-    """Whether a CPU of these `capabilities`, AMD's or another's, multiplies bfloat16 faster than float32.
-
-    With AMX it does. With AVX512_BF16 alone AMD's takes half as long (Zen 5), and Intel's 1.7 times as long (a Xeon of
-    the fifth generation whose AMX is off, as in some virtual machines), which was measured.
-    """
-    return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and amd))
-
-
-def _is_amd() -> bool:
+@cache
+def _is_amd(cpuinfo: Path) -> bool:
     """Whether Linux says so; elsewhere no CPU is known that has AVX512_BF16 and no AMX."""
     try:
-        return "AuthenticAMD" in CPU.read_text(encoding="ascii", errors="replace")
+        return "AuthenticAMD" in cpuinfo.read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
 

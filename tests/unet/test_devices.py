@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 )
 def test_bfloat16_is_chosen_where_it_is_faster(capabilities, vendor, chosen, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    monkeypatch.setattr(devices, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
     if vendor:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
     assert choose_precision("auto", CPU) == chosen
