@@ -9,8 +9,10 @@ TOOLS := .venv-tools
 demo: install
 	$(RUN)/segment-cohort demo
 
+# Two processes, since much of it waits; file by file and in their order, since a file's tests share what is slow to make
+# and the longest come first.
 test: install
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 install: $(VENV)/.installed
 
@@ -29,7 +31,7 @@ check: install
 # build that happens to be here, so that the lock holds for the CPU build and for the CUDA build alike.
 lock: install
 	$(RUN)/pip-compile --quiet --extra demo --extra dev --strip-extras --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --no-header --allow-unsafe --output-file requirements.lock pyproject.toml
+		--no-emit-trusted-host --no-header --no-allow-unsafe --output-file requirements.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock
 
 # Is what is installed what the lock says, does it fit together, and is any of it known to be vulnerable? Only the last
