@@ -30,7 +30,7 @@ from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
 from tasks.slots import forget, slots_of
 from tasks.window import TOGETHER, Window
-from tasks.work import Batch, Place, Work, attempt_here, blamed, collect, overdue, timed_out
+from tasks.work import Batch, Place, Work, attempt_here, blamed, collect, overdue, pack, timed_out
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -131,7 +131,7 @@ def stream_cases(
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
     """Place in the line, case, and result of each case on `belt`, as they finish."""
     with client_of(pool, BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
-        window = Window(client=client, work=work, belt=belt, slots=slots_of(client, pool))
+        window = Window(client=client, work=work, packed_work=pack(work), belt=belt, slots=slots_of(client, pool))
         try:
             for step in _run_window(window):
                 bar.advance()
@@ -203,7 +203,7 @@ def _arrived(window: Window, places: Iterator[int], *, wait: bool) -> tuple[list
 
 def _submit(window: Window, cases: Sequence[Place]) -> None:
     """Gives `cases` to the pool; a slot must have been taken for them."""
-    future = window.client.submit(attempt_here, window.work, [case for _, case in cases], pure=False)
+    future = window.client.submit(attempt_here, window.packed_work, pack([case for _, case in cases]), pure=False)
     future.add_done_callback(lambda _: window.slots.release())  # when it ends, not when its stage has time for it
     window.running[future] = Batch(cases=tuple(cases), since=time.monotonic())
 

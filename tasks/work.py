@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import psutil
 from distributed import Future
+from distributed.protocol.pickle import dumps, loads
 
 from tasks.attempt import attempt, failed, problem_of
 from tasks.deaths import say_begun, why_it_died
@@ -55,11 +56,25 @@ def _settle_in() -> None:
     time.sleep(max(0.0, min(UP_SECONDS, psutil.Process().create_time() + UP_SECONDS - time.time())))
 
 
-def attempt_here(work: Work, cases: Sequence[Outcome[Any]]) -> list[Outcome[Any]]:
+def pack(value: Work | Sequence[Outcome[Any]]) -> bytes:
+    """`value` as a process of the pool is given it. Dask's scheduler, which takes objects apart, hands bytes on."""
+    packed: bytes = dumps(value)
+    return packed
+
+
+@lru_cache(maxsize=8)
+def _unpack_work(packed: bytes) -> Work:
+    """What is the same for all cases of a stage, kept: a process has few stages at a time."""
+    work: Work = loads(packed)
+    return work
+
+
+def attempt_here(packed_work: bytes, packed_cases: bytes) -> list[Outcome[Any]]:
     """What a worker does with what it was given."""
     _settle_in()
     say_begun()
-    return [attempt(work.stage, work.function, case, *work.arguments) for case in cases]
+    work = _unpack_work(packed_work)
+    return [attempt(work.stage, work.function, case, *work.arguments) for case in loads(packed_cases)]
 
 
 def collect(future: Future[Any]) -> list[Outcome[Any]]:

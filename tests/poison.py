@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import ClassVar, Self
 
 from distributed import get_worker
 
@@ -18,6 +19,20 @@ def numbers(count: int) -> list[Outcome[int]]:
 
 def double(number: int) -> int:
     return 2 * number
+
+
+class Unpacked:
+    """A value that remembers, in the process that unpacks it, that it was unpacked there."""
+
+    here: ClassVar[list[Self]] = []
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.here.append(self)
+
+
+def count_unpacked(value: Unpacked) -> int:
+    """How often this process has unpacked one."""
+    return len(value.here)
 
 
 def die_at_three(number: int) -> int:

@@ -65,6 +65,16 @@ def test_files_and_functions_are_small(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_prefect_keeps_no_answer_of_a_task_and_reads_no_cohort_to_find_one(path):
+    """By default a task makes a key of all that it is given, as JSON, and looks for an answer under it."""
+    decorators = [
+        d for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef) for d in n.decorator_list
+    ]
+    tasks = [ast.unparse(d) for d in decorators if ast.unparse(d).split("(")[0] == "task"]
+    assert [task for task in tasks if "cache_policy=NO_CACHE" not in task] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_no_room_is_called_by_no_name(path):
     assert not NO_ROOM & {*path.relative_to(ROOT).parts[:-1], path.stem}
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter
 
 from tasks.attempt import failed, logged, problem_of
@@ -67,7 +68,7 @@ def find_cases(
     return Intake(cases=tuple(settled), set_aside=tuple(set_aside))
 
 
-@task(name="ingest")
+@task(name="ingest", cache_policy=NO_CACHE)
 def ingest(cohort: Path, references: Path | None, output: Path, config: IngestConfig, pool: str, state: Path) -> Intake:
     """Every case of `cohort` outside of `output`, its headers read in parallel."""
     intake = find_cases(cohort, references, output, config, pool, state)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tasks.pool import map_cases
+from tasks.pool import MANY, map_cases
 from tasks.report.tables import case_status
 from tasks.scan.errors import CaseError
 from tasks.scan.files import write_whole
@@ -69,7 +69,7 @@ def draw_pictures(outcomes: Sequence[Outcome[Scores]], folder: Path, pool: str) 
         for outcome in segmented
         if outcome.name not in kept
     ]
-    drawn: list[Outcome[Picture]] = map_cases(pool, "picture", draw_picture, cases, folder)
+    drawn: list[Outcome[Picture]] = map_cases(pool, "picture", draw_picture, cases, folder, together=MANY)
     pictures = kept | {outcome.name: _picture_of(outcome) for outcome in drawn}
     for former in set(folder.glob("*.png")) - {folder.parent / picture.path for picture in pictures.values()}:
         former.unlink()

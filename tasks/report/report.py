@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 from prefect import get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.artifacts import summary_artifacts
 from tasks.export import DICOM
@@ -52,7 +53,7 @@ class Report:
     troubled: tuple[str, ...]
 
 
-@task(name="report")
+@task(name="report", cache_policy=NO_CACHE)
 def report(
     outcomes: Sequence[Outcome[Scores]],
     set_aside: Sequence[SetAside],

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
 from tasks.pool import map_cases
@@ -74,7 +75,7 @@ def fingerprint_case(case: Case, dataset: Dataset, channels: int) -> Fingerprint
     )
 
 
-@task(name="fingerprint")
+@task(name="fingerprint", cache_policy=NO_CACHE)
 def fingerprint(cases: Sequence[Outcome[Case]], dataset: Dataset, pool: str) -> list[Outcome[Fingerprint]]:
     """What every case looks like, in parallel; image and reference are checked on the way."""
     channels = len(dataset.modalities) or usual_channels(cases)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from tasks.attempt import logged
 from tasks.model import Plan
@@ -54,7 +55,7 @@ def prepare_case(fingerprint: Fingerprint, plan: Plan, labels: Sequence[int], wo
     )
 
 
-@task(name="prepare")
+@task(name="prepare", cache_policy=NO_CACHE)
 def prepare(
     fingerprints: Sequence[Outcome[Fingerprint]], plan: Plan, dataset: Dataset, work: Path, pool: str
 ) -> list[Outcome[TrainingVolume]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.model import Model, Plan, save_model
@@ -83,7 +84,7 @@ class Member:
     evidence: tuple[Evidence, ...]
 
 
-@task(name="plan")
+@task(name="plan", cache_policy=NO_CACHE)
 def plan(
     fingerprints: Sequence[Outcome[Fingerprint]],
     splits: Sequence[Split],
@@ -127,7 +128,7 @@ def _read_plan(stored: Path) -> Plan:
         ) from error
 
 
-@task(name="train")
+@task(name="train", cache_policy=NO_CACHE)
 def train(
     volumes: Sequence[Outcome[TrainingVolume]],
     split: Split,
@@ -170,7 +171,7 @@ def train(
     )
 
 
-@task(name="join")
+@task(name="join", cache_policy=NO_CACHE)
 def join(
     members: Sequence[Member],
     fingerprints: Sequence[Outcome[Fingerprint]],

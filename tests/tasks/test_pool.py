@@ -36,6 +36,14 @@ def test_work_is_done_in_other_processes(pool):
     assert result.value != os.getpid()
 
 
+def test_a_case_is_unpacked_where_its_work_is_done_and_nowhere_else(pool):
+    """The scheduler, here in this process, would take apart whatever it can."""
+    value = poison.Unpacked()
+    value.name = "it is pickled with a state"
+    (result,) = map_cases(pool, "count", poison.count_unpacked, [Outcome(name="n", value=value)])
+    assert (result.value, poison.Unpacked.here) == (1, [])
+
+
 def test_a_case_that_failed_before_is_passed_by(pool):
     before = map_cases(pool, "refuse", poison.refuse_at_one, numbers(2))
     after = map_cases(pool, "double", poison.double, before)
