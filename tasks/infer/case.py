@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,10 +26,12 @@ from tasks.scan.records import Prediction, Prepared
 from unet.backends import Network
 from unet.inference import Seams, Sums, predict_in
 from unet.ladder import climb_down
-from unet.memory import Way, choose_way, smallest_way
+from unet.memory import SUMS_IN_MEMORY_BYTES, Way, choose_way, smallest_way
 
 CPU = torch.device("cpu")
 ON_CPU = "on the CPU"
+_one_at_a_time = Lock()
+"""torch has the GPU and its memory, or all cores, to itself; cases beside it are read and written meanwhile."""
 
 
 def infer_case(
@@ -44,29 +49,41 @@ def infer_case(
     """
     machine = config.resolved()
     path = work / f"{prepared.case.name}.logits.npy"
-    asked = _Question(voxels=np.load(prepared.voxels, mmap_mode="c"), model=model, mirror=config.mirror, path=path)
-    way = plan_way(prepared.case.name, asked.size, model.plan, config, machine)
-    small = smaller_way(way, asked.size, model.plan, machine)
-    rungs: list[tuple[str, Callable[[], dict[int, float]]]] = [
-        ("", lambda: _answer(asked, way, machine.device, networks)),
-        ("in smaller tiles", lambda: _answer(asked, small, machine.device, networks)),
-    ]
-    if machine.device.type != CPU.type:
-        there = replace(config, device="cpu", backend="auto", memory_gb=0.0)
-
-        def answer_on_cpu() -> dict[int, float]:
-            whole = plan_way(prepared.case.name, asked.size, model.plan, there, there.resolved())
-            return _answer(asked, whole, CPU, on_cpu())
-
-        rungs += [
-            ("in smaller tiles, summed on the CPU", lambda: _answer(asked, small, CPU, networks)),
-            (ON_CPU, answer_on_cpu),
-        ]
-    fallback, agreement = climb_down(rungs)
+    voxels = read_ahead(prepared.voxels, model.plan.network.out_channels)
+    asked = _Question(voxels=voxels, model=model, mirror=config.mirror, path=path)
+    with _one_at_a_time if machine.backend == "torch" else nullcontext():
+        began, start = time.time(), time.monotonic()
+        fallback, reply = climb_down(_rungs(prepared.case.name, asked, networks, config, on_cpu))
+        seconds = time.monotonic() - start
+    if reply.logits is not None:
+        save_array(path, reply.logits)
     if fallback:
         prepared = with_warning(prepared, f"{machine.device.type} ran out of memory: computed {fallback}")
     used = CPU if fallback == ON_CPU else machine.device
-    return Prediction(prepared=prepared, logits=path, device=used.type, agreement=agreement, fallback=fallback)
+    return Prediction(
+        prepared=prepared,
+        logits=path,
+        device=used.type,
+        agreement=reply.agreement,
+        fallback=fallback,
+        began=began,
+        seconds=seconds,
+    )
+
+
+def read_ahead(path: Path, classes: int) -> NDArray[np.float32]:
+    """The image (C, X, Y, Z) in the array file `path`: read, or, where it or its sums are large, mapped to memory."""
+    mapped: NDArray[np.float32] = np.load(path, mmap_mode="c")
+    largest = mapped.itemsize * max(len(mapped), classes) * prod(mapped.shape[1:])
+    return mapped if largest > SUMS_IN_MEMORY_BYTES else np.array(mapped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """What the networks said of a case; None for `logits` (K, X, Y, Z) that are in their file already."""
+
+    agreement: dict[int, float]
+    logits: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +101,46 @@ class _Question:
         return self.voxels.shape[1:]
 
 
-def _answer(asked: _Question, way: Way, device: torch.device, networks: Sequence[Network]) -> dict[int, float]:
-    """The agreement of `networks`, whose logits are in the file then; summed on `device`, or in the file itself."""
+def _rungs(
+    case: str,
+    asked: _Question,
+    networks: Sequence[Network],
+    config: InferenceConfig,
+    on_cpu: Callable[[], Sequence[Network]],
+) -> list[tuple[str, Callable[[], _Reply]]]:
+    """What is tried, the first first. Raises NotEnoughMemory."""
+    machine, plan = config.resolved(), asked.model.plan
+    way = plan_way(case, asked.size, plan, config, machine)
+    small = smaller_way(way, asked.size, plan, machine)
+    rungs: list[tuple[str, Callable[[], _Reply]]] = [
+        ("", lambda: _answer(asked, way, machine.device, networks)),
+        ("in smaller tiles", lambda: _answer(asked, small, machine.device, networks)),
+    ]
+    if machine.device.type != CPU.type:
+        there = replace(config, device="cpu", backend="auto", memory_gb=0.0)
+
+        def answer_on_cpu() -> _Reply:
+            whole = plan_way(case, asked.size, plan, there, there.resolved())
+            return _answer(asked, whole, CPU, on_cpu())
+
+        rungs += [
+            ("in smaller tiles, summed on the CPU", lambda: _answer(asked, small, CPU, networks)),
+            (ON_CPU, answer_on_cpu),
+        ]
+    return rungs
+
+
+def _answer(asked: _Question, way: Way, device: torch.device, networks: Sequence[Network]) -> _Reply:
+    """What `networks` say, summed on `device`, or in the file itself."""
     plan, image = asked.model.plan, torch.from_numpy(asked.voxels)
     mirror_axes = plan.augment.mirror_axes if asked.mirror else ()
     seams = Seams(slice_axis=plan.slice_axis, nnunet=plan.nnunet is not None)
     if way.tile is not None and way.on_disk:
         with sums_in_file(asked.path, (plan.network.out_channels, *asked.size), beside=asked.voxels) as sums:
-            return predict_in(way.tile, networks, image, mirror_axes, sums, seams).agreement
+            agreement = predict_in(way.tile, networks, image, mirror_axes, sums, seams).agreement
+        return _Reply(agreement=agreement, logits=None)
     answer = predict_in(way.tile, networks, image.to(device), mirror_axes, seams=seams)
-    save_array(asked.path, answer.logits.cpu().numpy())
-    return answer.agreement
+    return _Reply(agreement=answer.agreement, logits=answer.logits.cpu().numpy())
 
 
 def smaller_way(way: Way, size: tuple[int, ...], plan: Plan, machine: Machine) -> Way:

@@ -36,6 +36,8 @@ _one_at_a_time = threading.Lock()
 CASE_SECONDS, VOXEL_SECONDS = 1800.0, 1e-3
 """How long a case may be in the network, and how much longer for each of its voxels, each time it is flipped, before
 its process is ended: an ensemble of five takes two cores a tenth of that, overlapping tiles and all."""
+LANES = {"openvino": MOST_LINES, "torch": 2}
+"""How many cases may be in the process at once. torch computes one at a time, and the other is read, or written."""
 _network = Apart(lines=min(torch.get_num_threads(), MOST_LINES))
 """The process apart, which has one thread for each core."""
 _kept: dict[Any, list[Network]] = {}
@@ -96,11 +98,11 @@ def _inferred(cases: Line[Prepared], job: _Job) -> Iterator[Outcome[Prediction]]
     """As they are finished. Those whose process ended are tried again at the end, alone: who did it is then known."""
     with _one_at_a_time, progress_bar("infer", None) as bar:
         machine = job.config.resolved()
-        lanes = _network.lines if machine.backend == "openvino" else 1
+        lanes = min(_network.lines, LANES[machine.backend])
         suspects: dict[str, Outcome[Prepared]] = {}
 
         def is_alone(case: Outcome[Prepared]) -> bool:
-            return lanes == 1 or not (case.value and fits_beside_others(case.value, job.model.plan, machine, lanes))
+            return lanes == 1 or not case.value or not goes_beside(case.value, job.model.plan, machine, lanes)
 
         def one(case: Outcome[Prepared]) -> Outcome[Prediction]:
             outcome, end = _asked(case, job)
@@ -169,11 +171,23 @@ def _infer_there(case: Outcome[Prepared], job: _Job, threads: int) -> Outcome[Pr
         return ready_networks(job.weights, job.model, there, threads)
 
     networks = ready_networks(job.weights, job.model, job.config, threads)
-    return attempt("infer", infer_case, case, networks, job.model, job.config, job.work, on_cpu)
+    outcome: Outcome[Prediction] = attempt("infer", infer_case, case, networks, job.model, job.config, job.work, on_cpu)
+    return _in_network(outcome)
 
 
-def fits_beside_others(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) -> bool:
-    """Whether `prepared` is small, and there is memory for `lanes` like it at once."""
+def _in_network(outcome: Outcome[Prediction]) -> Outcome[Prediction]:
+    """`outcome`, whose cost is what the network took: reading, writing and waiting for its turn are beside others."""
+    if outcome.value is None:
+        return outcome
+    *before, cost = outcome.costs
+    return replace(outcome, costs=(*before, replace(cost, began=outcome.value.began, seconds=outcome.value.seconds)))
+
+
+def goes_beside(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) -> bool:
+    """Whether `prepared` may be in hand beside others: with torch, which computes one at a time, any may; else one that
+    is small, when there is memory for `lanes` like it at once."""
+    if machine.backend == "torch":
+        return True
     voxels = max(prod(prepared.resampled_shape), prod(plan.patch) if plan.fixed_tile else 0)
     needed = lanes * pass_bytes(plan.network, voxels, machine.appetite)
     return voxels <= SMALL_VOXELS and needed <= free_bytes(machine.device)

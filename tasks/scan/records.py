@@ -144,6 +144,7 @@ class Prediction:
     `agreement`: by class, how far the members of an ensemble, or the answers to the flipped images, agree: the mean
     Dice over all pairs of their own label maps, NaN where none has the class. Empty where there was one answer.
     `fallback`: how it was computed because a device had run out of memory; empty where it had not.
+    `began` (seconds since 1970) and `seconds`: when the network had it, and for how long.
     """
 
     prepared: Prepared
@@ -151,6 +152,8 @@ class Prediction:
     device: str
     agreement: dict[int, float] = field(default_factory=dict)
     fallback: str = ""
+    began: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

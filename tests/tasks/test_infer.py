@@ -1,5 +1,8 @@
 """A case runs in the way that fits into memory, and what does not fit is refused before it is tried."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +77,30 @@ def test_a_case_that_fits_in_no_way_is_refused_with_the_numbers(tmp_path):
     numbers = r"12 × 12 × 12 voxels .* 0\.0 GB are needed at least.* 0\.0 GB that are free"
     with pytest.raises(NotEnoughMemory, match=numbers):
         infer_case(prepared(tmp_path), [echo], MODEL, tiny, tmp_path)
+
+
+def test_torch_has_one_case_at_a_time_and_its_cost_leaves_out_what_it_waited(tmp_path):
+    """On a GPU two at once would share its memory, of which each was promised all that is free."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def slow(image: torch.Tensor) -> torch.Tensor:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.4)
+        inside.pop()
+        return echo(image)
+
+    def one(number: int) -> Prediction:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return infer_case(prepared(folder), [slow], MODEL, replace(CPU, backend="torch"), folder)
+
+    with ThreadPoolExecutor(2) as lanes:
+        first, second = sorted(lanes.map(one, range(2)), key=lambda answer: answer.began)
+    assert max(most) == 1
+    assert second.began >= first.began + first.seconds - 0.01
+    assert second.seconds < 0.8
 
 
 def test_a_file_of_sums_that_was_not_finished_is_not_taken_for_logits(tmp_path):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -88,10 +89,10 @@ def has_open(process: psutil.Process, path: Path) -> bool:
 
 
 def inferred(
-    cases: list[Outcome[Prepared]], model: tuple[Model, Weights], work: Path
+    cases: list[Outcome[Prepared]], model: tuple[Model, Weights], work: Path, config: InferenceConfig = CPU
 ) -> dict[str, Outcome[Prediction]]:
     with disable_run_logger():
-        return {one.name: one for one in infer.fn(cases, *model, CPU, work)}
+        return {one.name: one for one in infer.fn(cases, *model, config, work)}
 
 
 def test_a_case_that_kills_the_network_s_process_each_time_costs_itself_alone(model, tmp_path):
@@ -123,6 +124,15 @@ def test_a_case_that_was_beside_one_that_kills_is_tried_again_and_has_the_logits
     beside = inferred(cases, model, tmp_path)["a"]
     killer.join(60)
     assert np.array_equal(np.load(beside.value.logits), np.load(alone.value.logits))
+
+
+def test_with_torch_too_the_next_cases_are_read_while_one_does_not_come(model, tmp_path, monkeypatch):
+    """Its reading hangs beside the network, which goes on with the others."""
+    monkeypatch.setattr(STAGE, "CASE_SECONDS", 6.0)
+    cases = [prepared(tmp_path, name) for name in ("poison", "a", "b")]
+    torch_there = replace(CPU, backend="torch")
+    through = list(inferred(cases, model, tmp_path, torch_there))
+    assert through == ["a", "b", "poison"]
 
 
 def test_the_image_of_a_case_that_is_through_is_no_longer_on_disk(model, tmp_path):
