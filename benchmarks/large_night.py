@@ -1,0 +1,114 @@
+"""What all processes of a night need for one large scan: `python -m benchmarks.large_night [--shape 512 512 600]`.
+
+A synthetic CT of 1 mm and a network of random weights, whose classes lie scattered over the whole scan: nothing in it
+is easy to leave out. `segment-cohort run` is started as a user does, on a Prefect server of its own, and all its
+processes are watched, those of the pool and of the network too. Prints the seconds by stage, and how many megabytes
+they had at most together: the sum of their proportional set sizes (`smaps_rollup`), in which what two share counts once.
+
+`--spacing` is that of the network: 2 means that it sees half as many voxels along each axis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.scale import server_of_its_own
+from tasks.model import Model, Plan, save_model
+from unet import UNet, UNetConfig
+
+EVERY_SECONDS = 0.2
+
+
+def main() -> None:
+    """Print seconds and megabytes of one night."""
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory(prefix="large-") as name, server_of_its_own(Path(name)):
+        folder = Path(name)
+        make_scan(folder / "in" / "ct.nii", tuple(arguments.shape))
+        make_model(folder / "model", arguments)
+        command = [Path(sys.executable).with_name("segment-cohort"), "run", folder / "in", "--model", folder / "model"]
+        start = time.perf_counter()
+        night = subprocess.Popen([*map(str, command), "--output", str(folder / "out")], stdout=subprocess.PIPE)
+        together, alone = watch(psutil.Process(night.pid))
+        said = night.communicate()[0].decode()
+        if night.returncode:
+            sys.exit(said)
+        times = json.loads((folder / "out" / "run.json").read_text(encoding="utf-8"))["seconds_by_stage"]
+        shape = " × ".join(str(side) for side in arguments.shape)
+        print(f"{shape} voxels of 1 mm, {arguments.classes} classes, a network of {arguments.maps} maps at ", end="")
+        print(f"{arguments.spacing:g} mm: {time.perf_counter() - start:.0f} s, of which {times}")
+        print(f"all processes together {together:.0f} MB at most, the largest of them {alone:.0f} MB")
+
+
+def make_scan(path: Path, shape: tuple[int, ...]) -> None:
+    """Noise in Hounsfield units, as int16; written slab by slab, so that it is never whole in memory."""
+    path.parent.mkdir()
+    random = np.random.default_rng(0)
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape(shape)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    header.set_sform(np.eye(4), code=1)
+    with path.open("wb") as file:
+        header.write_to(file)
+        file.write(bytes(4))
+        for _ in range(shape[2]):
+            file.write(random.integers(-1000, 1000, shape[:2]).astype("<i2").tobytes(order="F"))
+
+
+def make_model(folder: Path, arguments: argparse.Namespace) -> None:
+    """A model of random weights."""
+    network = UNetConfig(
+        dimensions=3,
+        out_channels=arguments.classes,
+        features=tuple(arguments.maps * 2**level for level in range(4)),
+        upsampling="transposed",
+        normalisation="batch",
+    )
+    torch.manual_seed(0)
+    plan = Plan(network=network, spacing_mm=(arguments.spacing,) * 3, patch=(96, 96, 96), batch_size=2)
+    labels = {label: f"structure {label}" for label in range(1, arguments.classes)}
+    save_model(Model(plan=plan, labels=labels, weights_sha256=""), [UNet(network).eval()], folder)
+
+
+def watch(night: psutil.Process) -> tuple[float, float]:
+    """The most megabytes that `night` and its processes had at once, and that any of them had, until it ends."""
+    together = alone = 0.0
+    while night.is_running() and night.status() != psutil.STATUS_ZOMBIE:
+        sizes = [pss_mb(one) for one in (night, *night.children(recursive=True))]
+        together, alone = max(together, sum(sizes)), max(alone, *sizes)
+        time.sleep(EVERY_SECONDS)
+    return together, alone
+
+
+def pss_mb(process: psutil.Process) -> float:
+    """The proportional set size of `process`; 0 when it has ended."""
+    try:
+        text = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
+    except (OSError, ProcessLookupError):
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("Pss:")), 0.0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", type=int, nargs=3, default=[512, 512, 600], metavar="N")
+    parser.add_argument("--spacing", type=float, default=2.0, metavar="MM")
+    parser.add_argument("--classes", type=int, default=25)
+    parser.add_argument("--maps", type=int, default=16)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
