@@ -3,7 +3,7 @@
 A synthetic CT of 1 mm and a network of random weights, whose classes lie scattered over the whole scan: nothing in it
 is easy to leave out. `segment-cohort run` is started as a user does, on a Prefect server of its own, and all its
 processes are watched, those of the pool and of the network too. Prints the seconds by stage, and how many megabytes
-they had at most together: the sum of their proportional set sizes (`smaps_rollup`), in which what two share counts once.
+they had at most together: the sum of their proportional set sizes (`smaps_rollup`), which count once what two share.
 
 `--spacing` is that of the network: 2 means that it sees half as many voxels along each axis.
 """
