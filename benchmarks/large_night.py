@@ -40,7 +40,7 @@ def main() -> None:
         command = [Path(sys.executable).with_name("segment-cohort"), "run", folder / "in", "--model", folder / "model"]
         start = time.perf_counter()
         night = subprocess.Popen([*map(str, command), "--output", str(folder / "out")], stdout=subprocess.PIPE)
-        together, alone = watch(psutil.Process(night.pid))
+        memory = watch(psutil.Process(night.pid))
         said = night.communicate()[0].decode()
         if night.returncode:
             sys.exit(said)
@@ -48,7 +48,7 @@ def main() -> None:
         shape = " × ".join(str(side) for side in arguments.shape)
         print(f"{shape} voxels of 1 mm, {arguments.classes} classes, a network of {arguments.maps} maps at ", end="")
         print(f"{arguments.spacing:g} mm: {time.perf_counter() - start:.0f} s, of which {times}")
-        print(f"all processes together {together:.0f} MB at most, the largest of them {alone:.0f} MB")
+        print(memory)
 
 
 def make_scan(path: Path, shape: tuple[int, ...]) -> None:
@@ -82,14 +82,29 @@ def make_model(folder: Path, arguments: argparse.Namespace) -> None:
     save_model(Model(plan=plan, labels=labels, weights_sha256=""), [UNet(network).eval()], folder)
 
 
-def watch(night: psutil.Process) -> tuple[float, float]:
-    """The most megabytes that `night` and its processes had at once, and that any of them had, until it ends."""
-    together = alone = 0.0
+def watch(night: psutil.Process) -> str:
+    """The most megabytes that `night` and its processes had at once, and which of them had how many, until it ends."""
+    most, told = 0.0, ""
+    start = time.perf_counter()
     while night.is_running() and night.status() != psutil.STATUS_ZOMBIE:
-        sizes = [pss_mb(one) for one in (night, *night.children(recursive=True))]
-        together, alone = max(together, sum(sizes)), max(alone, *sizes)
+        sizes = sorted(
+            ((pss_mb(one), role(one, night)) for one in (night, *night.children(recursive=True))), reverse=True
+        )
+        if (together := sum(size for size, _ in sizes)) > most:
+            most = together
+            each = ", ".join(f"{size:.0f} {what}" for size, what in sizes if size > 1)
+            told = f"all processes together {most:.0f} MB at most, after {time.perf_counter() - start:.0f} s: {each}"
         time.sleep(EVERY_SECONDS)
-    return together, alone
+    return told
+
+
+def role(process: psutil.Process, night: psutil.Process) -> str:
+    """What `process` is to `night`."""
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return "gone"
+    return "flow" if process == night else "server" if "server" in command else "worker"
 
 
 def pss_mb(process: psutil.Process) -> float:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -36,6 +37,8 @@ _one_at_a_time = threading.Lock()
 CASE_SECONDS, VOXEL_SECONDS = 1800.0, 1e-3
 """How long a case may be in the network, and how much longer for each of its voxels, each time it is flipped, before
 its process is ended: an ensemble of five takes two cores a tenth of that, overlapping tiles and all."""
+KEPT_BYTES = 1e9
+"""What the process may keep between two shards, and while the last cases are with other stages."""
 LANES = {"openvino": MOST_LINES, "torch": 2}
 """How many cases may be in the process at once. torch computes one at a time, and the other is read, or written."""
 _network = Apart(lines=min(torch.get_num_threads(), MOST_LINES))
@@ -117,6 +120,9 @@ def _inferred(cases: Line[Prepared], job: _Job) -> Iterator[Outcome[Prediction]]
         for case in suspects.values():
             yield _asked(case, job)[0]
             bar.advance()
+        if _network.life and machine.device.type == "cpu":
+            with suppress(DiedError):  # then it keeps nothing any more
+                ask(_network, CASE_SECONDS, _give_back, KEPT_BYTES)
 
 
 def _asked(case: Outcome[Prepared], job: _Job) -> tuple[Outcome[Prediction], Literal["", "died", "overdue"]]:
@@ -191,6 +197,14 @@ def goes_beside(prepared: Prepared, plan: Plan, machine: Machine, lanes: int) ->
     voxels = max(prod(prepared.resampled_shape), prod(plan.patch) if plan.fixed_tile else 0)
     needed = lanes * pass_bytes(plan.network, voxels, machine.appetite)
     return voxels <= SMALL_VOXELS and needed <= free_bytes(machine.device)
+
+
+def _give_back(most: float) -> None:
+    """The networks, which keep what their largest case needed, are let go of in the process apart if it has more than
+    `most` bytes to itself: the cases are with other stages now, which need memory, too."""
+    if psutil.Process().memory_full_info().uss > most:
+        with _keeping:
+            _kept.clear()
 
 
 def _warm_up(weights: Weights, model: Model, config: InferenceConfig, threads: int) -> None:

@@ -49,14 +49,14 @@ def _no_case_hangs_for_long(monkeypatch):
     monkeypatch.setattr(STAGE, "CASE_SECONDS", 60.0)
 
 
-def prepared(folder: Path, name: str) -> Outcome[Prepared]:
-    """A case whose image is 12³ voxels of noise, or, where it is called poison, never comes."""
+def prepared(folder: Path, name: str, side: int = SIDE) -> Outcome[Prepared]:
+    """A case whose image is `side`³ voxels of noise, or, where it is called poison, never comes."""
     voxels = folder / f"{name}.image.npy"
     if name.startswith("poison"):
         os.mkfifo(voxels)
     else:
-        np.save(voxels, np.random.default_rng(0).normal(size=(1, SIDE, SIDE, SIDE)).astype(np.float32))
-    value = prepared_from(voxels, name, (SIDE, SIDE, SIDE))
+        np.save(voxels, np.random.default_rng(0).normal(size=(1, side, side, side)).astype(np.float32))
+    value = prepared_from(voxels, name, (side, side, side))
     return Outcome(name=name, case=value.case, value=value)
 
 
@@ -133,6 +133,20 @@ def test_with_torch_too_the_next_cases_are_read_while_one_does_not_come(model, t
     torch_there = replace(CPU, backend="torch")
     through = list(inferred(cases, model, tmp_path, torch_there))
     assert through == ["a", "b", "poison"]
+
+
+def test_what_a_large_case_needed_is_given_back_when_the_shard_is_through(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(STAGE, "KEPT_BYTES", 1e12)
+    inferred([prepared(tmp_path, "a", side=96)], model, tmp_path)
+    kept = bytes_of_the_network_s_process()
+    monkeypatch.setattr(STAGE, "KEPT_BYTES", 0)
+    inferred([prepared(tmp_path, "a", side=96)], model, tmp_path)
+    assert bytes_of_the_network_s_process() < kept - 50e6
+
+
+def bytes_of_the_network_s_process() -> int:
+    (life,) = STAGE._network.life
+    return int(psutil.Process(life.process.pid).memory_full_info().uss)
 
 
 def test_the_image_of_a_case_that_is_through_is_no_longer_on_disk(model, tmp_path):
