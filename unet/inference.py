@@ -113,11 +113,10 @@ def _stitched(
         logits, maps = _heard_once(voices, image[(slice(None), *place)], flat)
         if sums is None:
             sums = Sums(values=torch.zeros((len(logits), *size), device=image.device), let_go=lambda: None)
-        for of_class, said in zip(sums.values, logits, strict=True):  # of a file, one class at a time is in memory
-            of_class[place].addcmul_(said, importance)
-            sums.let_go()
+        _add(sums, place, logits, importance)
         weights[place] += importance
         counts = counts + count_pairs(maps[(slice(None), *core)], len(logits))
+        del logits, maps  # else they are there beside those of the next tile
     if sums is None:
         raise ValueError(f"an image of {size} has no voxel")
     for of_class in sums.values:
@@ -125,6 +124,13 @@ def _stitched(
             of_class[first : first + PLANES].div_(weights[first : first + PLANES])
             sums.let_go()
     return Answer(logits=sums.values, agreement=mean_pairwise_dice(counts))
+
+
+def _add(sums: Sums, place: tuple[slice, ...], logits: Tensor, importance: Tensor) -> None:
+    """`logits` times `importance` are in `sums`, too; of a file, one class at a time is in memory."""
+    for of_class, said in zip(sums.values, logits, strict=True):
+        of_class[place].addcmul_(said, importance)
+        sums.let_go()
 
 
 def _heard_once(
