@@ -62,7 +62,7 @@ def count(number: int, folder: Path) -> int:
 
 
 def count_slowly(number: int, folder: Path) -> int:
-    time.sleep(0.06)
+    time.sleep(0.15)
     return count(number, folder)
 
 
