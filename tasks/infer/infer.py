@@ -121,7 +121,7 @@ def _inferred(cases: Line[Prepared], job: _Job) -> Iterator[Outcome[Prediction]]
             yield _asked(case, job)[0]
             bar.advance()
         if _network.life and machine.device.type == "cpu":
-            with suppress(DiedError):  # then it keeps nothing any more
+            with suppress(DiedError, OverdueError):  # then it keeps nothing any more
                 ask(_network, CASE_SECONDS, _give_back, KEPT_BYTES)
 
 
