@@ -7,10 +7,12 @@ take milliseconds travel several in a future, for a future costs as much. Nothin
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
@@ -42,6 +44,7 @@ BUSY_SECONDS = 600
 """How long a pool that is there may be too busy to answer: a machine under load must not cost the night."""
 GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
+GONE = "this Dask scheduler is gone, and with it what it had in hand; start it and its workers, then the run again"
 MANY = 50
 """How many may share a future where it costs little to do them again: to read headers, or take checksums."""
 CALM_SECONDS = 3.0
@@ -129,13 +132,20 @@ def stream_cases(
 
 
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
-    """Place in the line, case, and result of each case on `belt`, as they finish."""
+    """Place in the line, case, and result of each case on `belt`, as they finish.
+
+    Raises ServiceUnavailable when there is no worker any more, or the scheduler is gone.
+    """
     with client_of(pool, BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
         window = Window(client=client, work=work, packed_work=pack(work), belt=belt, slots=slots_of(client, pool))
         try:
             for step in _run_window(window):
                 bar.advance()
                 yield step
+        except (CancelledError, OSError, TimeoutError) as error:
+            if client.status == "running":
+                raise
+            raise ServiceUnavailable(f"{pool}: {GONE}") from error
         finally:
             for future in window.running:
                 future.cancel()
@@ -254,11 +264,22 @@ def _check_workers(client: Client) -> None:
     Dask's nanny can lose a process that dies at the wrong moment. A pool of our own is then filled anew.
     """
     try:
-        client.wait_for_workers(1, timeout=GONE_SECONDS)
+        client.sync(_wait_for_worker, client, GONE_SECONDS)
     except TimeoutError:
+        if client.status != "running":  # it is not the workers that are gone
+            raise
         if own := _own.get(str(client.scheduler_info(n_workers=0)["address"])):
             fill_anew(*own)
         try:
-            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            client.sync(_wait_for_worker, client, CONNECT_SECONDS)
         except TimeoutError as error:
             raise ServiceUnavailable("all worker processes of the pool are gone; start the run again") from error
+
+
+async def _wait_for_worker(client: Client, seconds: float) -> None:
+    """Raises TimeoutError when there is none, also because the scheduler does not answer: by itself, Dask would ask it
+    for as long as it may be busy."""
+    scheduler: Any = client.scheduler
+    async with asyncio.timeout(seconds):
+        while not any(one["status"] == "running" for one in (await scheduler.identity())["workers"].values()):
+            await asyncio.sleep(0.1)

@@ -21,6 +21,7 @@ from tasks.pool import PoolConfig, map_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome, Source
 from tests import poison
+from tests.clusters import dask_cluster
 from tests.poison import numbers
 from tests.threads import busy_with_all_libraries
 
@@ -243,6 +244,18 @@ def test_a_pool_that_lost_all_its_processes_ends_the_run_by_name(monkeypatch):
         threading.Timer(4, lambda: cluster.scale(0)).start()
         with pytest.raises(ServiceUnavailable, match="all worker processes of the pool are gone"):
             map_cases(cluster.scheduler_address, "read", poison.hang_at_two, numbers(3))
+
+
+def test_a_cluster_whose_scheduler_is_killed_ends_the_run_by_name_and_soon(tmp_path, monkeypatch):
+    """Its client would ask for it for as long as it may be busy: ten minutes."""
+    monkeypatch.setattr(pool_module, "GONE_SECONDS", 5)
+    with dask_cluster(tmp_path) as address:
+        (scheduler,) = (one for one in psutil.Process().children() if "scheduler" in one.cmdline())
+        threading.Timer(3, scheduler.kill).start()
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailable, match="this Dask scheduler is gone.*start it and its workers"):
+            map_cases(address, "read", poison.hang_at_two, numbers(5))
+        assert time.monotonic() - began < 60
 
 
 def test_a_pool_of_our_own_that_lost_all_its_processes_is_filled_anew(monkeypatch):
