@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -146,7 +147,7 @@ def run(command: list[str]) -> tuple[float, float, float]:
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         while process.poll() is None:
-            peak = max(peak, proportional_mb(process.pid))
+            peak = max(peak, sum(proportional_mb(process.pid).values()))
             used |= cpu_seconds(process.pid)
             time.sleep(0.5)
         seconds = time.perf_counter() - start
@@ -168,15 +169,14 @@ def cpu_seconds(pid: int) -> dict[int, float]:
     return found
 
 
-def proportional_mb(pid: int) -> float:
-    """Memory of a process and all below it, what they share counted once."""
-    total = 0
-    try:
+def proportional_mb(pid: int) -> dict[psutil.Process, float]:
+    """Megabytes of a process and of each below it, what they share counted once; of those that have ended, nothing."""
+    found = {}
+    with suppress(psutil.NoSuchProcess):
         for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-            total += process.memory_full_info().pss
-    except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
-        pass
-    return total / 2**20
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+                found[process] = process.memory_full_info().pss / 2**20
+    return found
 
 
 def mean_dice(names: list[str], masks: Path, references: Path, labels: list[int]) -> float:

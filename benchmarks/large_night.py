@@ -3,7 +3,7 @@
 A synthetic CT of 1 mm and a network of random weights, whose classes lie scattered over the whole scan: nothing in it
 is easy to leave out. `segment-cohort run` is started as a user does, on a Prefect server of its own, and all its
 processes are watched, those of the pool and of the network too. Prints the seconds by stage, and how many megabytes
-they had at most together: the sum of their proportional set sizes (`smaps_rollup`), which count once what two share.
+they had at most together: the sum of their proportional set sizes, which count once what two share.
 
 `--spacing` is that of the network: 2 means that it sees half as many voxels along each axis.
 """
@@ -23,9 +23,11 @@ import numpy as np
 import psutil
 import torch
 
+from benchmarks.inference import proportional_mb
+from benchmarks.large_case import model_of, plain_network
 from benchmarks.scale import server_of_its_own
-from tasks.model import Model, Plan, save_model
-from unet import UNet, UNetConfig
+from tasks.model import save_model
+from unet import UNet
 
 EVERY_SECONDS = 0.2
 
@@ -40,7 +42,7 @@ def main() -> None:
         command = [Path(sys.executable).with_name("segment-cohort"), "run", folder / "in", "--model", folder / "model"]
         start = time.perf_counter()
         night = subprocess.Popen([*map(str, command), "--output", str(folder / "out")], stdout=subprocess.PIPE)
-        memory = watch(psutil.Process(night.pid))
+        memory = watch(night)
         said = night.communicate()[0].decode()
         if night.returncode:
             sys.exit(said)
@@ -69,51 +71,37 @@ def make_scan(path: Path, shape: tuple[int, ...]) -> None:
 
 def make_model(folder: Path, arguments: argparse.Namespace) -> None:
     """A model of random weights."""
-    network = UNetConfig(
-        dimensions=3,
-        out_channels=arguments.classes,
-        features=tuple(arguments.maps * 2**level for level in range(4)),
-        upsampling="transposed",
-        normalisation="batch",
-    )
+    network = plain_network(arguments.maps, arguments.classes)
     torch.manual_seed(0)
-    plan = Plan(network=network, spacing_mm=(arguments.spacing,) * 3, patch=(96, 96, 96), batch_size=2)
-    labels = {label: f"structure {label}" for label in range(1, arguments.classes)}
-    save_model(Model(plan=plan, labels=labels, weights_sha256=""), [UNet(network).eval()], folder)
+    save_model(model_of(network, patch=96, spacing_mm=arguments.spacing), [UNet(network).eval()], folder)
 
 
-def watch(night: psutil.Process) -> str:
+def watch(night: subprocess.Popen[bytes]) -> str:
     """The most megabytes that `night` and its processes had at once, and which of them had how many, until it ends."""
     most, told = 0.0, ""
     start = time.perf_counter()
-    while night.is_running() and night.status() != psutil.STATUS_ZOMBIE:
-        sizes = sorted(
-            ((pss_mb(one), role(one, night)) for one in (night, *night.children(recursive=True))), reverse=True
-        )
-        if (together := sum(size for size, _ in sizes)) > most:
+    while night.poll() is None:
+        sizes = proportional_mb(night.pid)
+        if (together := sum(sizes.values())) > most:
             most = together
-            each = ", ".join(f"{size:.0f} {what}" for size, what in sizes if size > 1)
+            each = ", ".join(f"{size:.0f} {role(one, night.pid)}" for one, size in largest_first(sizes) if size > 1)
             told = f"all processes together {most:.0f} MB at most, after {time.perf_counter() - start:.0f} s: {each}"
         time.sleep(EVERY_SECONDS)
     return told
 
 
-def role(process: psutil.Process, night: psutil.Process) -> str:
-    """What `process` is to `night`."""
+def largest_first(sizes: dict[psutil.Process, float]) -> list[tuple[psutil.Process, float]]:
+    """Each process with its size."""
+    return sorted(sizes.items(), key=lambda pair: -pair[1])
+
+
+def role(process: psutil.Process, night: int) -> str:
+    """What `process` is to the one that has the number `night`."""
     try:
         command = process.cmdline()
     except psutil.Error:
         return "gone"
-    return "flow" if process == night else "server" if "server" in command else "worker"
-
-
-def pss_mb(process: psutil.Process) -> float:
-    """The proportional set size of `process`; 0 when it has ended."""
-    try:
-        text = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
-    except (OSError, ProcessLookupError):
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("Pss:")), 0.0)
+    return "flow" if process.pid == night else "server" if "server" in command else "worker"
 
 
 def _arguments() -> argparse.Namespace:

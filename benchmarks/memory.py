@@ -16,27 +16,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.large_case import noise
+from benchmarks.large_case import model_of, noise, plain_network
 from benchmarks.peak import measured
 from tasks.infer import InferenceConfig, Machine, infer_case
 from tasks.infer.case import plan_way
-from tasks.model import Model, Plan
 from unet import UNet, UNetConfig
 from unet.backends import ready
 from unet.memory import pass_bytes
 
-PLAIN = UNetConfig(
-    dimensions=3, out_channels=3, features=(16, 32, 64, 128), upsampling="transposed", normalisation="batch"
-)
 NNUNET = {"upsampling": "transposed", "normalisation": "instance", "activation": "leaky", "downsampling": "strided"}
 NETWORKS = {
-    "16 maps, 3 classes": PLAIN,
-    "32 maps, 3 classes": UNetConfig(
-        dimensions=3, out_channels=3, features=(32, 64, 128, 256), upsampling="transposed", normalisation="batch"
-    ),
-    "16 maps, 117 classes": UNetConfig(
-        dimensions=3, out_channels=117, features=(16, 32, 64, 128), upsampling="transposed", normalisation="batch"
-    ),
+    "16 maps, 3 classes": plain_network(16, 3),
+    "32 maps, 3 classes": plain_network(32, 3),
+    "16 maps, 117 classes": plain_network(16, 117),
     "32 maps, 25 classes": UNetConfig(
         dimensions=3, out_channels=25, features=(32, 64, 128, 256, 320), upsampling="transposed", normalisation="batch"
     ),
@@ -52,13 +44,8 @@ NETWORKS = {
     ),
 }
 CASES = {
-    "case of 3 classes": (PLAIN, 204),
-    "case of 25 classes": (
-        UNetConfig(
-            dimensions=3, out_channels=25, features=(16, 32, 64, 128), upsampling="transposed", normalisation="batch"
-        ),
-        180,
-    ),
+    "case of 3 classes": (plain_network(16, 3), 204),
+    "case of 25 classes": (plain_network(16, 25), 180),
 }
 
 
@@ -95,15 +82,14 @@ def one_pass(config: UNetConfig, side: int, machine: Machine) -> tuple[float, fl
 
 def one_case(config: UNetConfig, side: int, machine: Machine) -> tuple[float, float]:
     """The same of a cube that passes in tiles, from its file on."""
-    plan = Plan(network=config, spacing_mm=(1, 1, 1), patch=(64, 64, 64), batch_size=1)
-    model = Model(plan=plan, labels={k: f"label {k}" for k in range(1, config.out_channels)}, weights_sha256="")
+    model = model_of(config, patch=64)
     settings = InferenceConfig(
         device="cpu",
         backend=machine.backend,
         precision="bfloat16" if machine.precision == torch.bfloat16 else "float32",
     )
     run = ready(UNet(config).eval(), machine.backend, machine.device, machine.precision)
-    way = plan_way("a", (side, side, side), plan, settings, machine)
+    way = plan_way("a", (side, side, side), model.plan, settings, machine)
     with tempfile.TemporaryDirectory() as folder:
         prepared = noise(Path(folder), side)
         run(torch.zeros(1, 1, 32, 32, 32))

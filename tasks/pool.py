@@ -44,7 +44,6 @@ BUSY_SECONDS = 600
 """How long a pool that is there may be too busy to answer: a machine under load must not cost the night."""
 GONE_SECONDS = 30
 """How long a pool may be without any process before it is filled anew."""
-GONE = "this Dask scheduler is gone, and with it what it had in hand; start it and its workers, then the run again"
 MANY = 50
 """How many may share a future where it costs little to do them again: to read headers, or take checksums."""
 CALM_SECONDS = 3.0
@@ -142,10 +141,13 @@ def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> 
             for step in _run_window(window):
                 bar.advance()
                 yield step
-        except (CancelledError, OSError, TimeoutError) as error:
+        except (CancelledError, OSError) as error:  # also that it took too long to answer
             if client.status == "running":
                 raise
-            raise ServiceUnavailable(f"{pool}: {GONE}") from error
+            raise ServiceUnavailable(
+                f"{pool}: this Dask scheduler is gone, and with it what it had in hand; start it and its workers, then "
+                "the run again"
+            ) from error
         finally:
             for future in window.running:
                 future.cancel()

@@ -53,7 +53,7 @@ def infer_case(
     asked = _Question(voxels=voxels, model=model, mirror=config.mirror, path=path)
     with _one_at_a_time if machine.backend == "torch" else nullcontext():
         began, start = time.time(), time.monotonic()
-        fallback, reply = climb_down(_rungs(prepared.case.name, asked, networks, config, on_cpu))
+        fallback, reply = climb_down(_rungs(prepared.case.name, asked, networks, config, machine, on_cpu))
         seconds = time.monotonic() - start
     if reply.logits is not None:
         save_array(path, reply.logits)
@@ -106,10 +106,11 @@ def _rungs(
     asked: _Question,
     networks: Sequence[Network],
     config: InferenceConfig,
+    machine: Machine,
     on_cpu: Callable[[], Sequence[Network]],
 ) -> list[tuple[str, Callable[[], _Reply]]]:
     """What is tried, the first first. Raises NotEnoughMemory."""
-    machine, plan = config.resolved(), asked.model.plan
+    plan = asked.model.plan
     way = plan_way(case, asked.size, plan, config, machine)
     small = smaller_way(way, asked.size, plan, machine)
     rungs: list[tuple[str, Callable[[], _Reply]]] = [

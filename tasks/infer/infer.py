@@ -105,7 +105,7 @@ def _inferred(cases: Line[Prepared], job: _Job) -> Iterator[Outcome[Prediction]]
         suspects: dict[str, Outcome[Prepared]] = {}
 
         def is_alone(case: Outcome[Prepared]) -> bool:
-            return lanes == 1 or not case.value or not goes_beside(case.value, job.model.plan, machine, lanes)
+            return lanes == 1 or not (case.value and goes_beside(case.value, job.model.plan, machine, lanes))
 
         def one(case: Outcome[Prepared]) -> Outcome[Prediction]:
             outcome, end = _asked(case, job)
