@@ -1,22 +1,26 @@
 """The belts between stages that work side by side: what one has finished, the next takes; a full belt stops the first.
 
-So the work files on disk are bounded: no stage is more than a belt ahead of the next.
+So the work files on disk are bounded: no stage is more than a belt ahead of the next, and a belt is the sooner full the
+larger the files that lie on it.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from typing import Any, Generic, TypeVar
 
-from tasks.scan.records import Outcome
+from tasks.scan.records import OnDisk, Outcome
 
 T = TypeVar("T")
-LONGEST = 4
-"""Cases on a belt: enough that the next stage never waits for a slow one among quick ones."""
+LONGEST, LARGEST_BYTES = 16, 2e9
+"""What a belt has room for: so many cases, enough for each process of the next stage to take several at a time; or so
+many bytes of work files, and the case that makes it more."""
 POLL_SECONDS = 0.5
 
 
@@ -32,11 +36,41 @@ class Stop:
     causes: list[BaseException] = field(default_factory=list)
 
 
+class Room(Queue[Outcome[T] | None]):
+    """A queue that is as full as what is in it is heavy."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._weights: deque[int] = deque()
+
+    def _put(self, item: Outcome[T] | None) -> None:
+        super()._put(item)
+        self._weights.append(weight(item))
+
+    def _get(self) -> Outcome[T] | None:
+        self._weights.popleft()
+        return super()._get()
+
+    def _qsize(self) -> int:
+        return sum(self._weights)
+
+
+def weight(outcome: Outcome[Any] | None) -> int:
+    """What `outcome` takes of a belt that has room for LONGEST: 1, or its work file's share of LARGEST_BYTES."""
+    if outcome is None or not isinstance(outcome.value, OnDisk):
+        return 1
+    try:
+        size = outcome.value.work_file.stat().st_size
+    except OSError:  # the stage that reads it will say so
+        return 1
+    return max(1, math.ceil(LONGEST * size / LARGEST_BYTES))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Belt(Generic[T]):
     """Outcomes on their way to the next stage; None says that no more will come."""
 
-    queue: Queue[Outcome[T] | None] = field(default_factory=lambda: Queue(LONGEST))
+    queue: Queue[Outcome[T] | None] = field(default_factory=lambda: Room(LONGEST))
     stop: Stop = field(default_factory=Stop)
     """One for all belts of a line: a stage that broke takes nothing more, and the one before it would wait for ever."""
 

@@ -114,6 +114,15 @@ class Located(Protocol):
         """The files of its reference, if there is one."""
 
 
+@runtime_checkable
+class OnDisk(Protocol):
+    """Whatever is handed on with a work file, which the next stage reads and removes."""
+
+    @property
+    def work_file(self) -> Path:
+        """An array, written by the stage before."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A case as the network wants it: float32 `.npy` (C, X, Y, Z) on RAS+ axes at the model's spacing.
@@ -136,6 +145,11 @@ class Prepared:
     intensity: tuple[float, float, float] | None = None
     """0.5th, 50th and 99.5th percentile of the cropped scan."""
 
+    @property
+    def work_file(self) -> Path:
+        """The network's input."""
+        return self.voxels
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
@@ -154,6 +168,11 @@ class Prediction:
     fallback: str = ""
     began: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def work_file(self) -> Path:
+        """The network's answer."""
+        return self.logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

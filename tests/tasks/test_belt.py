@@ -1,17 +1,28 @@
 """Stages side by side: in order, bounded, and never left waiting."""
 
+import os
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tasks import belt as belt_module
-from tasks.belt import Belt, LineStoppedError, arriving, belts, finished, hand_on, in_order
+from tasks.belt import Belt, LineStoppedError, arriving, belts, finished, hand_on, in_order, weight
 from tasks.pool import map_cases, stream_cases
-from tasks.scan.records import Outcome
+from tasks.scan.records import Outcome, Prediction
 from tests import poison
 from tests.poison import numbers
+from tests.prepared import prepared_from
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage hands on with a work file."""
+
+    work_file: Path
 
 
 def test_what_is_put_on_a_belt_arrives_in_order():
@@ -24,12 +35,39 @@ def test_what_is_put_on_a_belt_arrives_in_order():
 def test_a_full_belt_stops_the_stage_before_it():
     belt: Belt[int] = Belt()
     sent: list[Outcome[int]] = []
-    thread = threading.Thread(target=lambda: sent.extend(hand_on(numbers(20), belt)))
+    thread = threading.Thread(target=lambda: sent.extend(hand_on(numbers(20), belt)), daemon=True)
     thread.start()
     time.sleep(0.3)
     assert belt.queue.qsize() == belt_module.LONGEST
     assert len(list(arriving(belt))) == 20
     thread.join()
+
+
+@pytest.mark.parametrize(("size", "held"), [(1, 16), (260, 6), (900, 2), (5000, 1)])
+def test_a_belt_is_the_sooner_full_the_larger_the_work_files_on_it(tmp_path, monkeypatch, size, held):
+    """Room for 2,000 bytes is room for 16 cases: one of 260 bytes takes that of 3, and the belt is full at 18."""
+    monkeypatch.setattr(belt_module, "LARGEST_BYTES", 2000)
+    belt: Belt[Work] = Belt()
+    (tmp_path / "work.npy").write_bytes(bytes(size))
+    cases = [Outcome(name=f"n{number}", value=Work(tmp_path / "work.npy")) for number in range(20)]
+    thread = threading.Thread(target=lambda: list(hand_on(cases, belt)), daemon=True)
+    thread.start()
+    time.sleep(0.3)
+    assert len(belt.queue.queue) == held
+    assert list(arriving(belt)) == cases
+    thread.join()
+
+
+def test_what_lies_on_disk_between_two_stages_weighs_what_its_file_does(tmp_path):
+    """A file that is gone is for the stage that reads it to name."""
+    file = tmp_path / "voxels.npy"
+    file.touch()
+    os.truncate(file, int(belt_module.LARGEST_BYTES))
+    input_ = prepared_from(file, "n", (8, 8, 8))
+    answer = Prediction(prepared=input_, logits=file, device="cpu")
+    assert [weight(Outcome(name="n", value=value)) for value in (input_, answer, input_.case)] == [16, 16, 1]
+    file.unlink()
+    assert weight(Outcome(name="n", value=answer)) == 1
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
@@ -95,7 +133,7 @@ def test_three_stages_of_one_pool_pass_all_cases_on_and_one_that_kills_its_proce
         return (outcome for _, outcome in stream_cases(pool, stage, function, line))
 
     stages = [
-        threading.Thread(target=lambda: list(hand_on(after("one", poison.double, numbers(25)), first))),
+        threading.Thread(target=lambda: list(hand_on(after("one", poison.double, numbers(60)), first))),
         threading.Thread(target=lambda: list(hand_on(after("two", poison.die_at_six, first), second))),
         threading.Thread(target=lambda: results.extend(after("three", poison.double, second))),
     ]
@@ -104,9 +142,9 @@ def test_three_stages_of_one_pool_pass_all_cases_on_and_one_that_kills_its_proce
     for stage in stages:
         stage.join(timeout=120)
     assert [stage.is_alive() for stage in stages] == [False, False, False]
-    expected = [None if number == 3 else 4 * number for number in range(25)]
-    assert [outcome.value for outcome in in_order(results, numbers(25))] == expected
-    assert in_order(results, numbers(25))[3].problem.reason == "worker_died"
+    expected = [None if number == 3 else 4 * number for number in range(60)]
+    assert [outcome.value for outcome in in_order(results, numbers(60))] == expected
+    assert in_order(results, numbers(60))[3].problem.reason == "worker_died"
 
 
 def test_the_first_stage_that_broke_is_what_is_raised():
