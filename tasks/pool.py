@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
 
@@ -54,8 +55,18 @@ CHECK_SECONDS = 1.0
 ARRIVAL_SECONDS = 0.05
 """How long a stage that waits for its cases in hand looks away from those that arrive."""
 
-_own: dict[str, tuple[LocalCluster, int]] = {}
-"""The local pools of this process by address, and how many workers each is to have."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Own:
+    """A local pool of this process, how many workers it is to have, and the ids of the first, which Dask saw up."""
+
+    cluster: LocalCluster
+    count: int
+    seen: frozenset[int]
+
+
+_own: dict[str, _Own] = {}
+"""By address."""
 
 
 @contextmanager
@@ -89,7 +100,8 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
             security=security,
         ) as cluster,
     ):
-        _own[cluster.scheduler_address] = (cluster, count)
+        seen = frozenset(nanny.pid for nanny in cluster.workers.values())
+        _own[cluster.scheduler_address] = _Own(cluster=cluster, count=count, seen=seen)
         certificates[cluster.scheduler_address] = security
         try:
             yield cluster.scheduler_address
@@ -115,8 +127,7 @@ def map_cases(
     """
     if all(case.value is None for case in cases):
         return list(cases)
-    limit = seconds or CASE_SECONDS
-    work = Work(stage=stage, function=function, arguments=arguments, seconds=limit, together=together)
+    work = _work(pool, stage, function, arguments, seconds=seconds or CASE_SECONDS, together=together)
     done = {place: after for place, _, after in _work_through(pool, work, belt_of(cases), len(cases))}
     return [done[place] for place in range(len(cases))]
 
@@ -125,9 +136,16 @@ def stream_cases(
     pool: str, stage: str, function: Callable[..., B], cases: Line[A], *arguments: Any
 ) -> Iterator[tuple[Outcome[A], Outcome[B]]]:
     """Each case as it arrived, and what `map_cases` makes of it, as soon as it is finished; more may still arrive."""
-    work = Work(stage=stage, function=function, arguments=arguments, seconds=CASE_SECONDS, together=TOGETHER)
+    work = _work(pool, stage, function, arguments, seconds=CASE_SECONDS, together=TOGETHER)
     for _, before, after in _work_through(pool, work, belt_of(cases), None):
         yield before, after
+
+
+def _work(
+    pool: str, stage: str, function: Callable[..., Any], arguments: tuple[Any, ...], *, seconds: float, together: int
+) -> Work:
+    seen = _own[pool].seen if pool in _own else frozenset()
+    return Work(stage=stage, function=function, arguments=arguments, seconds=seconds, together=together, seen=seen)
 
 
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
@@ -271,7 +289,7 @@ def _check_workers(client: Client) -> None:
         if client.status != "running":  # it is not the workers that are gone
             raise
         if own := _own.get(str(client.scheduler_info(n_workers=0)["address"])):
-            fill_anew(*own)
+            fill_anew(own.cluster, own.count)
         try:
             client.sync(_wait_for_worker, client, CONNECT_SECONDS)
         except TimeoutError as error:

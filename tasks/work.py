@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ class Work:
     arguments: tuple[Any, ...]
     seconds: float
     together: int
+    seen: frozenset[int] = frozenset()
+    """Ids of processes of which Dask's nanny knows that they are up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,10 @@ class Batch:
 
 
 @cache
-def _settle_in() -> None:
+def _settle_in(seen: frozenset[int]) -> None:
     """Waits till the process is old enough: one that dies before Dask's nanny saw it up is never started again."""
+    if os.getpid() in seen:
+        return
     time.sleep(max(0.0, min(UP_SECONDS, psutil.Process().create_time() + UP_SECONDS - time.time())))
 
 
@@ -71,9 +76,9 @@ def _unpack_work(packed: bytes) -> Work:
 
 def attempt_here(packed_work: bytes, packed_cases: bytes) -> list[Outcome[Any]]:
     """What a worker does with what it was given."""
-    _settle_in()
-    say_begun()
     work = _unpack_work(packed_work)
+    _settle_in(work.seen)
+    say_begun()
     return [attempt(work.stage, work.function, case, *work.arguments) for case in loads(packed_cases)]
 
 

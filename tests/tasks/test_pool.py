@@ -37,6 +37,24 @@ def test_work_is_done_in_other_processes(pool):
     assert result.value != os.getpid()
 
 
+def test_a_process_waits_before_its_first_case_unless_dask_saw_it_up(monkeypatch):
+    """One that dies earlier is never started again. The first of a pool were seen; one that replaces them was not."""
+    waited: list[float] = []
+    monkeypatch.setattr(work_module, "UP_SECONDS", 1e9)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    work_module._settle_in(frozenset({os.getpid()}))
+    assert waited == []
+    work_module._settle_in(frozenset({os.getpid() + 1}))
+    assert waited[0] > 0
+    monkeypatch.undo()
+    with open_pool(PoolConfig(workers=1)) as address:
+        seen = pool_module._own[address].seen
+        first = map_cases(address, "pid", poison.process_id, numbers(1))[0].value
+        map_cases(address, "die", poison.die_at_three, numbers(4))
+        later = map_cases(address, "pid", poison.process_id, numbers(1))[0].value
+    assert (seen, later in seen) == ({first}, False)
+
+
 def test_a_case_is_unpacked_where_its_work_is_done_and_nowhere_else(pool):
     """The scheduler, here in this process, would take apart whatever it can."""
     value = poison.Unpacked()
