@@ -63,7 +63,8 @@ def tell(flow: str, run: FlowRun, state: State[Any]) -> None:
             if tell_it():
                 logger.info("alarm: the %s was told", way)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a message, the run is what it is
-            said = error.code if isinstance(error, HTTPError) else ""  # not its text: that may hold the URL
+            # not its text: that may hold the URL
+            said = error.code if isinstance(error, HTTPError) else getattr(error, "returncode", "")
             logger.warning("alarm: the %s could not be told: %s %s", way, type(error).__name__, said)
 
 

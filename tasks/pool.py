@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
 
@@ -28,7 +27,7 @@ from tasks.cluster import certificates, client_of, reach
 from tasks.nursery import ENVIRONMENT, prepare_nursery
 from tasks.pool_config import PoolConfig
 from tasks.progress import progress_bar
-from tasks.restart import fill_anew, restart_worker_of
+from tasks.restart import Own, fill_anew, restart_worker_of
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
 from tasks.slots import forget, slots_of
@@ -55,18 +54,8 @@ CHECK_SECONDS = 1.0
 ARRIVAL_SECONDS = 0.05
 """How long a stage that waits for its cases in hand looks away from those that arrive."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Own:
-    """A local pool of this process, how many workers it is to have, and the ids of the first, which Dask saw up."""
-
-    cluster: LocalCluster
-    count: int
-    seen: frozenset[int]
-
-
-_own: dict[str, _Own] = {}
-"""By address."""
+_own: dict[str, Own] = {}
+"""The local pools of this process by address."""
 
 
 @contextmanager
@@ -101,7 +90,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
         ) as cluster,
     ):
         seen = frozenset(nanny.pid for nanny in cluster.workers.values())
-        _own[cluster.scheduler_address] = _Own(cluster=cluster, count=count, seen=seen)
+        _own[cluster.scheduler_address] = Own(cluster=cluster, count=count, seen=seen)
         certificates[cluster.scheduler_address] = security
         try:
             yield cluster.scheduler_address
@@ -289,7 +278,7 @@ def _check_workers(client: Client) -> None:
         if client.status != "running":  # it is not the workers that are gone
             raise
         if own := _own.get(str(client.scheduler_info(n_workers=0)["address"])):
-            fill_anew(own.cluster, own.count)
+            fill_anew(own)
         try:
             client.sync(_wait_for_worker, client, CONNECT_SECONDS)
         except TimeoutError as error:

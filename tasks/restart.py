@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client, Future, LocalCluster
@@ -11,13 +12,22 @@ RESTART_SECONDS = 30
 """How long to wait for a restarted worker to come back; the others work on without it if it does not."""
 
 
-def fill_anew(cluster: LocalCluster, count: int) -> None:
-    """Ends what is left of the pool's nannies, and starts `count` new ones with a process each."""
-    cluster.scale(0)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """A local pool, how many workers it is to have, and the ids of its first processes, which Dask saw up."""
+
+    cluster: LocalCluster
+    count: int
+    seen: frozenset[int]
+
+
+def fill_anew(pool: Own) -> None:
+    """Ends what is left of the nannies of `pool`, and starts as many new ones as it is to have, with a process each."""
+    pool.cluster.scale(0)
     deadline = time.monotonic() + RESTART_SECONDS
-    while cluster.workers and time.monotonic() < deadline:
+    while pool.cluster.workers and time.monotonic() < deadline:
         time.sleep(0.1)
-    cluster.scale(count)
+    pool.cluster.scale(pool.count)
 
 
 def restart_worker_of(client: Client, future: Future[Any]) -> None:

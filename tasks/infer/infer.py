@@ -170,15 +170,23 @@ def _of_memory_or_not(case: str, death: DiedError) -> CaseError:
 
 
 def _infer_there(case: Outcome[Prepared], job: _Job, threads: int) -> Outcome[Prediction]:
-    """What becomes of `case`, in the process apart."""
+    """What becomes of `case`, in the process apart. One that fails without a name is tried again with new networks, for
+    what failed may be what another case left in them."""
+    outcome = _tried(case, job, threads)
+    if outcome.problem and outcome.problem.status == "failed":
+        with _keeping:
+            _kept.clear()
+        outcome = _tried(case, job, threads)
+    return _in_network(outcome)
 
+
+def _tried(case: Outcome[Prepared], job: _Job, threads: int) -> Outcome[Prediction]:
     def on_cpu() -> list[Network]:
         there = replace(job.config, device="cpu", backend="auto")
         return ready_networks(job.weights, job.model, there, threads)
 
     networks = ready_networks(job.weights, job.model, job.config, threads)
-    outcome: Outcome[Prediction] = attempt("infer", infer_case, case, networks, job.model, job.config, job.work, on_cpu)
-    return _in_network(outcome)
+    return attempt("infer", infer_case, case, networks, job.model, job.config, job.work, on_cpu)
 
 
 def _in_network(outcome: Outcome[Prediction]) -> Outcome[Prediction]:

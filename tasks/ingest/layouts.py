@@ -51,7 +51,7 @@ class _Walk:
 
 
 def find_in_folder(folder: Path, search: Search) -> Finding:
-    """Every scan below `folder`, in the order of the paths; hidden files and excluded folders are not looked at."""
+    """Every scan below `folder`, in the order of the paths; what is hidden or excluded is not looked at."""
     walk = _walk_of(folder, search)
     seen = search.look(list(_files(folder, walk)))
     set_aside = [
@@ -166,6 +166,10 @@ def _files(folder: Path, walk: _Walk) -> Iterator[Path]:
         yield folder
         return
     for entry in entries:
+        if entry.name.startswith("."):
+            walk.set_aside.append(
+                SetAside(path=entry, reason="a hidden folder" if is_folder(entry) else "a hidden file")
+            )
         if entry.name.startswith(".") or not _may_enter(entry, walk):
             continue
         if not is_folder(entry):
@@ -177,6 +181,9 @@ def _files(folder: Path, walk: _Walk) -> Iterator[Path]:
 
 
 def _may_enter(entry: Path, walk: _Walk) -> bool:
+    if entry.name.startswith("."):
+        walk.set_aside.append(SetAside(path=entry, reason="a hidden folder" if is_folder(entry) else "a hidden file"))
+        return False
     if not is_link(entry) or not is_there(entry) or entry.resolve().is_relative_to(walk.root):
         return True
     if walk.follow_links:

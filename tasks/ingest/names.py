@@ -49,8 +49,8 @@ def name_of_folder(folder: Path, root: Path) -> str:
 def make_unique(cases: Sequence[Found], root: Path) -> list[Found]:
     """The cases; all those that share a name, upper or lower case, get a suffix that comes from their paths.
 
-    Each of them gets one, so that no name depends on the order in which files are found. Only where a manifest names
-    one scan twice under one name does the second get another suffix than the first.
+    Each of them gets one, so that no name depends on the order in which files are found, and single files a warning.
+    Only where a manifest names one scan twice under one name does the second get another suffix than the first.
     """
     uses = Counter(case.name.casefold() for case in cases)
     taken = {name for name, count in uses.items() if count == 1}
@@ -65,4 +65,7 @@ def _renamed(case: Found, root: Path, taken: set[str]) -> Found:
         times += 1
         identity = f"{paths}\n{times}"
     taken.add(name.casefold())
-    return replace(case, name=name)
+    if case.image.dicom_files:  # what lies in one folder shares its name as a rule
+        return replace(case, name=name)
+    shared = f"another scan is called '{case.name}', too; a reference of that name is taken for neither"
+    return replace(case, name=name, warnings=(*case.warnings, shared))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from tasks.ledger.table import read_entries
+from tasks.ledger.table import looked_at, read_entries
 from tasks.ledger.versions import check_ledger
 
 
@@ -19,17 +19,22 @@ def ledger_findings(path: Path, masks: Mapping[str, str | None]) -> list[str]:
     if not path.exists():
         return []
     check_ledger(path)
-    uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as ledger:
-            said = [str(line) for (line,) in ledger.execute("PRAGMA integrity_check")]
-    except sqlite3.DatabaseError as error:
-        said = [str(error)]
-    if said != ["ok"]:
-        return [f"{path.name}: damaged: {said[0]}"]
-    entries = read_entries(path, [name for name, checksum in masks.items() if checksum])
+    with looked_at(path) as copy:  # a run may have it, or its disk be one that is only read
+        if damage := _damage(copy):
+            return [f"{path.name}: damaged: {damage}"]
+        entries = read_entries(copy, [name for name, checksum in masks.items() if checksum])
     return [
         f"{path.name}: case '{name}': its mask is another than the one that the run wrote"
         for name, entry in entries.items()
         if entry.result.scores and entry.result.scores.segmentation.mask_sha256 != masks[name]
     ]
+
+
+def _damage(path: Path) -> str:
+    """The first of what SQLite finds wrong with the file at `path`; empty when nothing is."""
+    try:
+        with closing(sqlite3.connect(path)) as ledger:
+            (said,) = ledger.execute("PRAGMA integrity_check").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if said == "ok" else str(said)

@@ -150,7 +150,7 @@ def _first_to_do(
 def _why(stage: str, now: Now, entry: Entry, tonight: Recipes, recipes: Mapping[str, Mapping[str, str]]) -> str:
     """What is new, in words, for a case whose `stage` is the first that must be done again."""
     if stage not in entry.keys:
-        return f"{stage} did not end well"
+        return f"{entry.result.problem.stage if entry.result.problem else stage} did not end well"
     if now.content != entry.content:
         return "the scan changed"
     changed = differences(recipes.get(entry.recipes[stage], {}), tonight[stage].ingredients)

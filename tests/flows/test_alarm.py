@@ -111,7 +111,7 @@ def test_a_command_is_given_the_message_and_may_fail_or_hang(local_prefect, tmp_
     tell("segment-cohort", RUN, Failed(message=SAID))
     assert json.loads(heard.read_text())["state"] == "Failed"
     monkeypatch.setattr(alarm, "SECONDS", 0.5)
-    for command, said in (("sleep 60", "TimeoutExpired"), ("false", "CalledProcessError"), ("/gone", "FileNotFound")):
+    for command, said in (("sleep 60", "TimeoutExpired"), ("false", "CalledProcessError 1"), ("/gone", "FileNotFound")):
         monkeypatch.setenv(COMMAND, command)
         tell("segment-cohort", RUN, Failed())
         assert f"the command could not be told: {said}" in caplog.text

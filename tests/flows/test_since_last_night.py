@@ -89,6 +89,13 @@ def test_verify_finds_all_as_it_was_written_and_a_result_that_nobody_wrote(home,
     stranger.unlink()
 
 
+def test_verify_does_not_say_that_a_ledger_agrees_which_is_not_there(home, capsys):
+    (home / "out" / "ledger.sqlite").rename(home / "away")
+    assert main(["verify", str(home / "out")]) == 0
+    (home / "away").rename(home / "out" / "ledger.sqlite")
+    assert capsys.readouterr().out.endswith("there is no ledger: a run into this folder does every case\n")
+
+
 def test_cases_that_are_well_are_in_the_journal_and_not_in_the_servers_database(home):
     record = json.loads((home / "out" / "run.json").read_text())
     of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[record["flow_run"]]))

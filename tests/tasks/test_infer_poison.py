@@ -60,6 +60,20 @@ def prepared(folder: Path, name: str, side: int = SIDE) -> Outcome[Prepared]:
     return Outcome(name=name, case=value.case, value=value)
 
 
+def fail(_image: torch.Tensor) -> torch.Tensor:
+    """A network in which another image has left something."""
+    raise RuntimeError("data shape after padding")
+
+
+def test_a_case_that_fails_without_a_name_is_tried_again_with_a_new_network(model, tmp_path, monkeypatch):
+    job = STAGE._Job(model=model[0], weights=model[1], config=CPU, work=tmp_path)
+    broken = {(model[1], model[0].weights_sha256, CPU.resolved()): [fail]}
+    monkeypatch.setattr(STAGE, "_kept", broken)
+    outcome = STAGE._infer_there(prepared(tmp_path, "innocent"), job, 1)
+    assert (outcome.problem, [cost.stage for cost in outcome.costs]) == (None, ["infer"])
+    assert outcome.value.logits.is_file()
+
+
 def kill_who_reads(pipe: Path, times: int) -> threading.Thread:
     """Kills the process that opens `pipe`, which is there, as soon as one does, so many times."""
 

@@ -89,6 +89,22 @@ def test_a_backend_computes_what_the_network_does(name, backend):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["1-D", "2-D as in the lecture", "3-D", "thick slices", "nnU-Net, residual encoder"])
+def test_an_image_of_a_voxel_or_two_is_computed_and_nothing_of_it_is_left_for_the_next(name):
+    """A scan may be a slab or a rod: sides of 1 are what pooling makes of 2."""
+    config = CONFIGS[name]
+    network = trained(config)
+    run = ready(network, "openvino", CPU, torch.float32)
+    chance = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        sides = torch.tensor((1, 2, 3, 5, 9, 16))[torch.randint(6, (config.dimensions,), generator=chance)].tolist()
+        image = torch.randn(1, config.in_channels, *sides, generator=chance)
+        found = run(image)
+        if config.encoder == "plain" or min(sides) > 4:  # torch's average pooling has no window for a side of 1
+            with torch.inference_mode():
+                torch.testing.assert_close(found, network(image), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_bfloat16_stays_within_two_hundredths_of_the_range_of_the_logits(backend):
     network = trained(CONFIGS["3-D"])

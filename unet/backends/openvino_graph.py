@@ -110,13 +110,23 @@ def _same(_: nn.Identity, image: Output) -> Output:
 
 
 def _pooling(layer: nn.MaxPool3d, image: Output) -> Output:
-    size, none = _sizes(layer.kernel_size, image), [0] * len(_axes(image))
-    return ops.max_pool(image, size, [1] * len(size), none, none, size, rounding_type="ceil").output(0)
+    size, none, beyond = _window(layer.kernel_size, image)
+    return ops.max_pool(image, size, [1] * len(size), none, beyond, size).output(0)
 
 
 def _average(layer: nn.AvgPool3d, image: Output) -> Output:
-    size, none = _sizes(layer.kernel_size, image), [0] * len(_axes(image))
-    return ops.avg_pool(image, size, none, none, size, exclude_pad=True, rounding_type="ceil").output(0)
+    size, none, beyond = _window(layer.kernel_size, image)
+    return ops.avg_pool(image, size, none, beyond, size, exclude_pad=True).output(0)
+
+
+def _window(kernel: Any, image: Output) -> tuple[list[int], list[int], list[int]]:
+    """Sides of a pooling's window, and what it pads at both ends of each axis: so much that sides are rounded up.
+
+    What is padded counts for nothing. Rounding as such (`ceil`) is not for sides shorter than the window: it fails, and
+    so do images after that one, or what they get is garbage.
+    """
+    size = _sizes(kernel, image)
+    return size, [0] * len(size), [side - 1 for side in size]
 
 
 def _upsampling(layer: nn.Upsample, image: Output) -> Output:

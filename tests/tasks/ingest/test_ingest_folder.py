@@ -46,10 +46,11 @@ def test_every_supported_format_is_found(tmp_path: Path):
     assert set_aside == []
 
 
-def test_hidden_files_and_folders_are_not_looked_at(tmp_path: Path):
+def test_hidden_files_and_folders_are_not_looked_at_and_that_is_said(tmp_path: Path):
     write_nifti(tmp_path / "._a.nii.gz", VOXELS)
     write_nifti(tmp_path / ".old" / "b.nii.gz", VOXELS)
-    assert discover(tmp_path, None) == ([], [])
+    assert names(tmp_path) == []
+    assert reasons(tmp_path) == {"._a.nii.gz": "a hidden file", ".old": "a hidden folder"}
 
 
 def test_a_loop_of_links_ends_and_is_said(tmp_path: Path):

@@ -56,6 +56,15 @@ def test_cases_of_one_name_get_suffixes_that_do_not_depend_on_their_order():
     assert [case.name for case in make_unique(cases[::-1], Path("/cohort"))] == names[::-1]
 
 
+def test_a_case_that_lost_its_name_to_another_says_so():
+    cases = [found("p.nii", "p"), found("P.nrrd", "P"), found("q.nii", "q")]
+    assert [case.warnings for case in make_unique(cases, Path("/cohort"))] == [
+        ("another scan is called 'p', too; a reference of that name is taken for neither",),
+        ("another scan is called 'P', too; a reference of that name is taken for neither",),
+        (),
+    ]
+
+
 def test_one_scan_twice_under_one_name_is_two_cases():
     cases = [found("p.nii", "p"), found("p.nii", "p"), found("p.nii", "P")]
     names = [case.name for case in make_unique(cases, Path("/cohort"))]

@@ -1,5 +1,8 @@
 """What `verify` says of the ledger."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from tasks.ledger import LEDGER, Entry, ledger_findings
@@ -23,6 +26,17 @@ def ledger(tmp_path):
 
 def test_a_ledger_that_says_the_same_of_every_mask_agrees(ledger):
     assert ledger_findings(ledger, {"C1": "b" * 64, "new": "c" * 64, "C2": None}) == []
+
+
+def test_a_ledger_that_somebody_holds_or_that_cannot_be_written_to_is_read(ledger):
+    """A run holds it for itself; a backup may be mounted to be read alone."""
+    ledger.chmod(0o400)
+    ledger.parent.chmod(0o500)
+    with closing(sqlite3.connect(ledger)) as held:
+        held.execute("PRAGMA locking_mode = EXCLUSIVE")
+        held.execute("BEGIN EXCLUSIVE")
+        assert ledger_findings(ledger, {"C1": "b" * 64}) == []
+    ledger.parent.chmod(0o700)
 
 
 def test_a_mask_that_the_ledger_knows_with_another_checksum_is_named(ledger):

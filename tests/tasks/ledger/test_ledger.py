@@ -294,7 +294,7 @@ def test_what_the_program_failed_on_is_tried_again(home):
     write_nifti(home.path("in/e.nii.gz"), picture(LABELS, 5))
     _, outcomes = night(home)
     assert (outcomes["e"].problem.status, outcomes["e"].problem.reason) == ("failed", "IsADirectoryError")
-    assert look(home)[0].why == {"e": "preprocess did not end well"}
+    assert look(home)[0].why == {"e": "postprocess did not end well"}
 
 
 def test_scans_and_output_that_were_moved_are_known(home):
