@@ -166,11 +166,7 @@ def _files(folder: Path, walk: _Walk) -> Iterator[Path]:
         yield folder
         return
     for entry in entries:
-        if entry.name.startswith("."):
-            walk.set_aside.append(
-                SetAside(path=entry, reason="a hidden folder" if is_folder(entry) else "a hidden file")
-            )
-        if entry.name.startswith(".") or not _may_enter(entry, walk):
+        if not _may_enter(entry, walk):
             continue
         if not is_folder(entry):
             yield entry
