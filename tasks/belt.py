@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from tasks.scan.records import OnDisk, Outcome
 
 T = TypeVar("T")
-LONGEST, LARGEST_BYTES = 16, 2e9
+LONGEST, LARGEST_BYTES = 16, 5e8
 """What a belt has room for: so many cases, enough for each process of the next stage to take several at a time; or so
 many bytes of work files, and the case that makes it more."""
 POLL_SECONDS = 0.5
