@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar
 
@@ -116,7 +117,8 @@ def map_cases(
     """
     if all(case.value is None for case in cases):
         return list(cases)
-    work = _work(pool, stage, function, arguments, seconds=seconds or CASE_SECONDS, together=together)
+    limit = seconds or CASE_SECONDS
+    work = Work(stage=stage, function=function, arguments=arguments, seconds=limit, together=together)
     done = {place: after for place, _, after in _work_through(pool, work, belt_of(cases), len(cases))}
     return [done[place] for place in range(len(cases))]
 
@@ -125,16 +127,9 @@ def stream_cases(
     pool: str, stage: str, function: Callable[..., B], cases: Line[A], *arguments: Any
 ) -> Iterator[tuple[Outcome[A], Outcome[B]]]:
     """Each case as it arrived, and what `map_cases` makes of it, as soon as it is finished; more may still arrive."""
-    work = _work(pool, stage, function, arguments, seconds=CASE_SECONDS, together=TOGETHER)
+    work = Work(stage=stage, function=function, arguments=arguments, seconds=CASE_SECONDS, together=TOGETHER)
     for _, before, after in _work_through(pool, work, belt_of(cases), None):
         yield before, after
-
-
-def _work(
-    pool: str, stage: str, function: Callable[..., Any], arguments: tuple[Any, ...], *, seconds: float, together: int
-) -> Work:
-    seen = _own[pool].seen if pool in _own else frozenset()
-    return Work(stage=stage, function=function, arguments=arguments, seconds=seconds, together=together, seen=seen)
 
 
 def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> Iterator[Step]:
@@ -142,8 +137,9 @@ def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> 
 
     Raises ServiceUnavailable when there is no worker any more, or the scheduler is gone.
     """
+    packed = pack(replace(work, seen=_own[pool].seen) if pool in _own else work)
     with client_of(pool, BUSY_SECONDS) as client, progress_bar(work.stage, total) as bar:
-        window = Window(client=client, work=work, packed_work=pack(work), belt=belt, slots=slots_of(client, pool))
+        window = Window(client=client, work=work, packed_work=packed, belt=belt, slots=slots_of(client, pool))
         try:
             for step in _run_window(window):
                 bar.advance()
