@@ -24,8 +24,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tasks.infer import InferenceConfig, Weights
-from tasks.ingest.discover import discover, ingest_case
-from tasks.model import Model, read_model
+from tasks.infer.machine import make_ready, resolve
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
+from tasks.model import Model
+from tasks.model.folder import read_model
 from tasks.preprocess import crop, preprocess_case
 from tasks.scan.records import Prepared
 from tasks.scan.restore import restore_labels
@@ -64,7 +67,7 @@ def main() -> None:
         print(f"{'':<24}{'seconds':>9}{'times':>7}{'worst Dice':>12}{'Dice changes by':>17}{'mean Dice':>11}")
         for backend, precision, padding in CONTESTANTS:
             config = InferenceConfig(device="cpu", backend=backend, precision=precision, mirror=given.mirror)
-            networks = Weights(folder=given.model).ready(model, config.resolved())
+            networks = make_ready(Weights(folder=given.model), model, resolve(config))
             if padding:
                 networks = [padded(network, model.plan.network) for network in networks]
             masks, seconds = segment(cases, model, networks, mirror=given.mirror)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.export import export_case
-from tasks.ingest import discover
-from tasks.ingest.discover import ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import CaseError
 from tasks.scan.records import Scores, Segmentation
 from tasks.scan.volume import read_voxels, write_mask

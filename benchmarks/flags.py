@@ -20,11 +20,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from tasks.evaluate.evaluate import EvaluationConfig, evaluate_case
-from tasks.infer import InferenceConfig, Weights, infer_case
-from tasks.ingest import discover
-from tasks.ingest.discover import ingest_case
-from tasks.model import read_model
+from tasks.evaluate.config import EvaluationConfig
+from tasks.evaluate.evaluate import evaluate_case
+from tasks.infer import InferenceConfig, Weights
+from tasks.infer.case import infer_case
+from tasks.infer.machine import make_ready, resolve
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
+from tasks.model.folder import read_model
 from tasks.postprocess import postprocess_case
 from tasks.preprocess import preprocess_case
 from tasks.train.dataset import describe_dataset
@@ -44,8 +47,10 @@ def main():
     described = describe_dataset(arguments.dataset)
     known = summarise([fingerprint_case(case, described, 1) for case in trained_on])
     model = replace_fingerprint(read_model(arguments.model[0]), known)
-    machine = InferenceConfig().resolved()
-    networks = [one for folder in arguments.model for one in Weights(folder=folder).ready(read_model(folder), machine)]
+    machine = resolve(InferenceConfig())
+    networks = [
+        one for folder in arguments.model for one in make_ready(Weights(folder=folder), read_model(folder), machine)
+    ]
     with tempfile.TemporaryDirectory() as name:
         cases = spoil(held_out, arguments.spoil, Path(name))
         rows = [row for case in cases for row in look(case, model, networks, arguments.mirror, Path(name))]

@@ -24,7 +24,8 @@ import nibabel
 import numpy as np
 import SimpleITK
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.pool import MANY, PoolConfig, map_cases, open_pool
 from tasks.scan.errors import CaseError
 from tasks.scan.geometry import grid_distance_mm

@@ -32,7 +32,8 @@ import numpy as np
 import psutil
 import torch
 
-from tasks.model import Model, load_networks, read_model, save_model
+from tasks.model import Model
+from tasks.model.folder import load_networks, read_model, save_model
 from unet import UNet
 
 

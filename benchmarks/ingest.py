@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tasks.ingest import IngestConfig, find_cases
+from tasks.ingest import IngestConfig
+from tasks.ingest.ingest import find_cases
 from tasks.pool import PoolConfig, open_pool
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
 

@@ -17,12 +17,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from tasks.infer import InferenceConfig, Machine, infer_case
-from tasks.infer.case import plan_way
+from tasks.infer import InferenceConfig, Machine
+from tasks.infer.case import infer_case, plan_way
+from tasks.infer.machine import ready_on, resolve
 from tasks.model import Model, Plan
 from tasks.scan.records import Case, Geometry, Prepared, Source
 from unet import UNet, UNetConfig
-from unet.backends import Network, ready
+from unet.backends import Network
 
 
 def main() -> None:
@@ -37,8 +38,8 @@ def main() -> None:
     network = plain_network(given.maps, given.classes)
     model = model_of(network, given.patch)
     config = InferenceConfig()
-    machine = config.resolved()
-    run = ready(UNet(network).eval(), machine.backend, machine.device, machine.precision)
+    machine = resolve(config)
+    run = ready_on(machine, UNet(network).eval())
     tile = plan_way("a", (given.side,) * 3, model.plan, config, machine).tile or (given.side,) * 3
     shares, speeds = [], []
     if machine.backend == "openvino":  # as in a night: torch's threads would keep cores from OpenVINO's
@@ -70,7 +71,7 @@ def model_of(network: UNetConfig, patch: int, spacing_mm: float = 1.0) -> Model:
 
 
 def describe(machine: Machine) -> str:
-    return f"{machine.backend} {str(machine.precision).removeprefix('torch.')} on {machine.device.type}"
+    return f"{machine.backend} {machine.precision} on {machine.device}"
 
 
 def warm_pass(run: Network, tile: tuple[int, ...]) -> float:

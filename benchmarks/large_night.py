@@ -26,7 +26,7 @@ import torch
 from benchmarks.inference import proportional_mb
 from benchmarks.large_case import model_of, plain_network
 from benchmarks.scale import server_of_its_own
-from tasks.model import save_model
+from tasks.model.folder import save_model
 from unet import UNet
 
 EVERY_SECONDS = 0.2

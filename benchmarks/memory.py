@@ -18,10 +18,10 @@ import torch
 
 from benchmarks.large_case import model_of, noise, plain_network
 from benchmarks.peak import measured
-from tasks.infer import InferenceConfig, Machine, infer_case
-from tasks.infer.case import plan_way
+from tasks.infer import InferenceConfig, Machine
+from tasks.infer.case import infer_case, plan_way
+from tasks.infer.machine import appetite_of, ready_on
 from unet import UNet, UNetConfig
-from unet.backends import ready
 from unet.memory import pass_bytes
 
 NNUNET = {"upsampling": "transposed", "normalisation": "instance", "activation": "leaky", "downsampling": "strided"}
@@ -59,7 +59,7 @@ def main() -> None:
     worst = 0.0
     print(f"{'':<20}{'':<24}{'side':>6}{'forecast MB':>13}{'measured MB':>13}{'error':>8}", flush=True)
     for backend, precision in product(given.backend, given.precision):
-        machine = Machine(device=torch.device("cpu"), precision=getattr(torch, precision), backend=backend)
+        machine = Machine(device="cpu", precision=precision, backend=backend)
         rows = [(name, side, config, one_pass) for name, config in NETWORKS.items() for side in given.sides]
         rows += [(name, side, config, one_case) for name, (config, side) in CASES.items()]
         for name, side, config, work in rows:
@@ -74,10 +74,10 @@ def main() -> None:
 
 def one_pass(config: UNetConfig, side: int, machine: Machine) -> tuple[float, float]:
     """Megabytes that a pass over a cube is forecast to add to the process, and that it does."""
-    run = ready(UNet(config).eval(), machine.backend, machine.device, machine.precision)
+    run = ready_on(machine, UNet(config).eval())
     run(torch.zeros(1, 1, 32, 32, 32))
     _, found, _ = measured(run, torch.randn(1, 1, side, side, side))
-    return pass_bytes(config, side**3, machine.appetite) / 2**20, found
+    return pass_bytes(config, side**3, appetite_of(machine)) / 2**20, found
 
 
 def one_case(config: UNetConfig, side: int, machine: Machine) -> tuple[float, float]:
@@ -86,9 +86,9 @@ def one_case(config: UNetConfig, side: int, machine: Machine) -> tuple[float, fl
     settings = InferenceConfig(
         device="cpu",
         backend=machine.backend,
-        precision="bfloat16" if machine.precision == torch.bfloat16 else "float32",
+        precision=machine.precision,
     )
-    run = ready(UNet(config).eval(), machine.backend, machine.device, machine.precision)
+    run = ready_on(machine, UNet(config).eval())
     way = plan_way("a", (side, side, side), model.plan, settings, machine)
     with tempfile.TemporaryDirectory() as folder:
         prepared = noise(Path(folder), side)

@@ -21,7 +21,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from tasks.model import read_model
+from tasks.model.folder import read_model
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from tasks.evaluate.evaluate import EvaluationConfig, evaluate_case
+from tasks.evaluate.config import EvaluationConfig
+from tasks.evaluate.evaluate import evaluate_case
 from tasks.pool import PoolConfig, map_cases, open_pool
 from tasks.report.page import Beside, write_page
 from tasks.report.pictures import draw_pictures

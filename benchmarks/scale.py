@@ -38,14 +38,19 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from flows.segment_cohort import segment_cohort
 from flows.services import down, recorded_by_server
 from flows.settings import Settings
-from tasks.evaluate import EvaluationConfig, evaluate_case
-from tasks.infer import InferenceConfig, Weights, infer_case
+from tasks.drawing import draw_picture
+from tasks.evaluate import EvaluationConfig
+from tasks.evaluate.evaluate import evaluate_case
+from tasks.infer import InferenceConfig, Weights
+from tasks.infer.case import infer_case
+from tasks.infer.machine import make_ready, resolve
 from tasks.ingest import IngestConfig
-from tasks.ingest.discover import discover, ingest_case
-from tasks.model import Model, Plan, read_model, save_model
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
+from tasks.model import Model, Plan
+from tasks.model.folder import read_model, save_model
 from tasks.postprocess import postprocess_case
 from tasks.preprocess import preprocess_case
-from tasks.report.pictures import draw_picture
 from unet import UNet, UNetConfig
 
 SIDE = 8
@@ -129,7 +134,7 @@ def make_cohort(folder: Path, count: int, side: int = SIDE) -> None:
 def _work_alone(folder: Path) -> float:
     """Seconds of a case in the functions of the stages, its picture included, one after the other in this process."""
     model, config = read_model(folder / "model"), InferenceConfig()
-    networks = Weights(folder=folder / "model").ready(model, config.resolved())
+    networks = make_ready(Weights(folder=folder / "model"), model, resolve(config))
     found, _ = discover(folder / "alone" / "scans", folder / "alone" / "references")
     work, masks = folder / "alone" / "work", folder / "alone" / "masks"
     for new in (work, masks):

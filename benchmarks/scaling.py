@@ -15,9 +15,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from tasks.evaluate import EvaluationConfig, evaluate_case
+from tasks.evaluate import EvaluationConfig
+from tasks.evaluate.evaluate import evaluate_case
 from tasks.pool import PoolConfig, map_cases, open_pool
-from tasks.report import write_metrics
+from tasks.report.tables import write_metrics
 from tasks.scan.geometry import as_affine
 from tasks.scan.records import Case, Geometry, Outcome, Segmentation, Source
 

@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
 
 from flows.journal import has_begun
-from tasks.report import say_died
+from tasks.report.died import say_died
 
 URL, COMMAND, BLOCK = "SEGMENT_COHORT_ALERT_URL", "SEGMENT_COHORT_ALERT_COMMAND", "segment-cohort-alert"
 """Two variables of the environment, and the name of a Prefect block of the type Webhook."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,18 +15,18 @@ from flows.deadline import in_time, seconds_until
 from flows.journal import JOURNAL, Journal, keep_journal
 from flows.output import check_parts, hold_folder, workspace, writing
 from flows.server import state_folder
-from flows.settings import Settings, TrainSettings
-from tasks.infer import InferenceConfig, Weights, open_network
-from tasks.ledger import LEDGER, Ledger, check_ledger, describe_recipes, read_expected
-from tasks.model import DESCRIPTION, WEIGHTS, Model, load_networks, read_model
+from flows.settings import Settings
+from tasks.infer import Opened, Weights
+from tasks.infer.infer import open_network, warm_up
+from tasks.ledger import LEDGER, check_ledger, describe_recipes, read_expected
+from tasks.ledger.recall import Ledger
+from tasks.model import Model
 from tasks.pool import open_pool
-from tasks.report import FILES, FOLDERS, MASKS, check_runs_before, put_aside
+from tasks.report import MASKS
+from tasks.report.delta import check_runs_before, put_aside
+from tasks.report.report import FILES, FOLDERS
 from tasks.scan.errors import EmptyCohort, UnknownSetting, UnwritableOutput
 from tasks.scan.records import Case, Outcome
-from tasks.train import read_folds
-from tasks.train.history import TABLE
-
-CHECKPOINTS, VALIDATION = "checkpoints", "validation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,7 @@ class Night:
     """What the stages of one run share: the model, where to write, and who computes."""
 
     cohort: Path
-    model: Model
+    opened: Opened
     weights: Weights
     output: Path
     work: Path
@@ -53,6 +52,11 @@ class Night:
     """What is known of each case from the nights before; None: every case is done."""
     journal: Journal
 
+    @property
+    def model(self) -> Model:
+        """What its networks say, and how scans are prepared for them."""
+        return self.opened.model
+
 
 @contextmanager
 def open_night(
@@ -66,40 +70,39 @@ def open_night(
     cohort, model, output = cohort.resolve(), model.resolve(), output.resolve()
     check_inputs(cohort, settings.references, output)
     check_parts(output, (*FILES, JOURNAL, LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm"), FOLDERS)
-    description = read_model(model)
-    load_networks(description, model)
-    settings.inference.resolved()
-    settings.evaluation.tolerances_mm(description.labels)
-    if settings.inference.mirror:
-        check_mirrored(description, model)
-    check_ledger(output / LEDGER)
-    check_runs_before(output)
-    recipes = describe_recipes(description, settings.inference, settings.evaluation, settings.export)
-    ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
     weights = Weights(folder=model)
-    with (
-        open_network(weights if remember else None, description, settings.inference),
-        hold_folder(output),
-        workspace(output) as work,
-        open_pool(settings.pool) as pool,
-        keep_journal(work) as journal,
-    ):
-        yield Night(
-            cohort=cohort,
-            model=description,
-            weights=weights,
-            output=output,
-            work=work,
-            masks=output / MASKS,
-            pool=pool,
-            settings=settings,
-            state=state_folder(),
-            started=datetime.now(UTC),
-            began=time.monotonic(),
-            deadline=_deadline(settings.until) if remember else None,
-            ledger=ledger if remember else None,
-            journal=journal,
-        )
+    with open_network(weights, settings.inference) as opened:
+        settings.evaluation.tolerances_mm(opened.model.labels)
+        if settings.inference.mirror:
+            check_mirrored(opened.model, model)
+        check_ledger(output / LEDGER)
+        check_runs_before(output)
+        if remember:
+            warm_up(weights, opened, settings.inference)
+        recipes = describe_recipes(opened, settings.inference, settings.evaluation, settings.export)
+        ledger = Ledger(path=output / LEDGER, masks=output / MASKS, recipes=recipes, retry=settings.retry)
+        with (
+            hold_folder(output),
+            workspace(output) as work,
+            open_pool(settings.pool) as pool,
+            keep_journal(work) as journal,
+        ):
+            yield Night(
+                cohort=cohort,
+                opened=opened,
+                weights=weights,
+                output=output,
+                work=work,
+                masks=output / MASKS,
+                pool=pool,
+                settings=settings,
+                state=state_folder(),
+                started=datetime.now(UTC),
+                began=time.monotonic(),
+                deadline=_deadline(settings.until) if remember else None,
+                ledger=ledger if remember else None,
+                journal=journal,
+            )
 
 
 def check_mirrored(description: Model, folder: Path) -> None:
@@ -131,54 +134,6 @@ def seen_by(night: Night, member: int) -> Night:
     return replace(night, weights=replace(night.weights, member=member))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """What the stages of one training share: the data, where to write, and who computes."""
-
-    dataset: Path
-    output: Path
-    work: Path
-    checkpoints: Path
-    pool: str
-    state: Path
-
-
-@contextmanager
-def open_training(dataset: Path, output: Path, settings: TrainSettings) -> Iterator[Training]:
-    """The training, when data set, device and output are fit for it; raises what `open_night` raises.
-
-    Raises UnknownSetting when the training that is to go on has ended.
-    """
-    dataset, output = dataset.resolve(), output.resolve()
-    check_inputs(dataset, settings.run.references, output)
-    if settings.folds:
-        read_folds(settings.folds)
-    checkpoints = output / CHECKPOINTS
-    if settings.resume and not checkpoints.is_dir() and (output / DESCRIPTION).is_file():
-        raise UnknownSetting(f"resume: the training in '{output}' has ended; leave --resume out to train anew")
-    check_parts(output, (DESCRIPTION, WEIGHTS, TABLE), (CHECKPOINTS, VALIDATION))
-    check_parts(output / VALIDATION, FILES, FOLDERS)
-    InferenceConfig(device=settings.training.device).resolved()
-    with hold_folder(output), workspace(output) as work, open_pool(settings.run.pool) as pool:
-        yield Training(
-            dataset=dataset, output=output, work=work, checkpoints=checkpoints, pool=pool, state=state_folder()
-        )
-
-
-def begin_training(training: Training, *, resume: bool) -> None:
-    """From here on the output is this training's: what it can go on from is as it was left, or empty."""
-    with writing(training.output):
-        if not resume:
-            shutil.rmtree(training.checkpoints, ignore_errors=True)
-            (training.output / TABLE).unlink(missing_ok=True)
-        training.checkpoints.mkdir(exist_ok=True)
-
-
-def put_away(training: Training) -> None:
-    """Remove the checkpoints: all that they were for is done."""
-    shutil.rmtree(training.checkpoints)
-
-
 def check_cohort(cohort: Path) -> None:
     """Raises EmptyCohort when `cohort` is neither a folder nor a manifest."""
     if not cohort.is_dir() and not (cohort.is_file() and cohort.suffix == ".csv"):
@@ -207,15 +162,15 @@ def shards(cases: list[Outcome[Case]], night: Night) -> Iterator[Sequence[Outcom
 
 def provenance(night: Night) -> dict[str, object]:
     """What `run.json` and the page say of the run itself, before anything is known of its cases."""
-    machine = night.settings.inference.resolved()
+    machine = night.opened.machine
     by_the_clock = (datetime.now(UTC) - night.started).total_seconds()
     return {
         "started": night.started.isoformat(timespec="seconds"),
         "cohort": str(night.cohort),
         "model": str(night.weights.folder),
         "model_sha256": night.model.weights_sha256,
-        "device": str(machine.device),
-        "precision": str(machine.precision).removeprefix("torch."),
+        "device": machine.device,
+        "precision": machine.precision,
         "backend": machine.backend,
         "clock_moved_seconds": round(by_the_clock - (time.monotonic() - night.began)) or None,
         "settings": TypeAdapter(Settings).dump_python(night.settings, mode="json"),

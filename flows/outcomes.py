@@ -16,7 +16,8 @@ from prefect.states import Completed, Failed, get_state_exception
 from tasks.attempt import FULL, unwritable
 from tasks.belt import LineStoppedError
 from tasks.progress import outlive_the_terminal
-from tasks.report import Report, read_run
+from tasks.report import read_run
+from tasks.report.report import Report
 from tasks.scan.errors import SetupError, UnreadableRun
 
 NAMED = 5

@@ -16,17 +16,15 @@ from flows.night import Night, begin, open_night, provenance, shards
 from flows.outcomes import refuses_by_name, verdict
 from flows.settings import Settings
 from tasks.belt import Belt, Line, belts, finished, in_order
-from tasks.evaluate import evaluate
-from tasks.export import export
-from tasks.infer import infer
-from tasks.ingest import ingest
-from tasks.ledger import recall, record
-from tasks.postprocess import postprocess
-from tasks.preprocess import preprocess
+from tasks.infer.infer import infer
+from tasks.ingest.ingest import ingest
+from tasks.ledger.note import record
+from tasks.ledger.recall import recall
 from tasks.progress import Bar, progress_bar
-from tasks.report import report
+from tasks.report.report import report
 from tasks.scan.records import Case, Outcome, Scores, Segmentation
 from tasks.shelf import Shelf
+from tasks.stages import evaluate, export, postprocess, preprocess
 
 Lines = deque[tuple[Sequence[Outcome[Case]], list[PrefectFuture[Any]]]]
 """Shards at work, the first begun first, each with its stages."""
@@ -82,7 +80,7 @@ def set_off(
     model, settings = night.model, night.settings
     return [
         preprocess.submit(as_is(shard), model, night.work, night.pool, prepared),
-        infer.submit(prepared, model, night.weights, settings.inference, night.work, predicted),
+        infer.submit(prepared, night.opened, night.weights, settings.inference, night.work, predicted),
         postprocess.submit(predicted, model, night.masks, night.pool, segmented),
         *score(segmented, night, (scored, exported), bar),
     ]

@@ -5,24 +5,17 @@ from pathlib import Path
 from prefect import State, flow
 
 from flows.alarm import tell_end
-from flows.night import VALIDATION, begin, begin_training, open_night, open_training, provenance, put_away, seen_by
+from flows.night import begin, open_night, provenance, seen_by
 from flows.outcomes import refuses_by_name, verdict
 from flows.segment_cohort import segment
 from flows.settings import TrainSettings
-from tasks.ingest import ingest
-from tasks.report import report
-from tasks.train import (
-    describe_dataset,
-    fingerprint,
-    involved,
-    join,
-    plan,
-    prepare,
-    refused,
-    select,
-    split_cases,
-    train,
-)
+from flows.training import VALIDATION, begin_training, open_training, put_away
+from tasks.ingest.ingest import ingest
+from tasks.report.report import report
+from tasks.train.dataset import describe_dataset, involved, refused, select, split_cases
+from tasks.train.fingerprint import fingerprint
+from tasks.train.prepare import prepare
+from tasks.train.train import join, plan, train
 
 
 @flow(name="train-unet", on_failure=[tell_end], on_crashed=[tell_end])

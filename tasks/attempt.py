@@ -1,4 +1,4 @@
-"""One case in one stage: what it becomes, whatever happens to it, and the line the log has of it."""
+"""One case in one stage: what it becomes, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
-
-from prefect import get_run_logger
 
 from tasks.scan.errors import CaseError, OutOfMemory, UnwritableOutput
 from tasks.scan.records import Case, Cost, Located, Outcome, Problem
@@ -93,24 +91,3 @@ def unforeseen(error: Exception, stage: str, name: str) -> Problem:
         message=f"case '{name}': {type(error).__name__}: {error} ({place})",
         remedy=DISK if isinstance(error, OSError) else "this is an error of the program: report it with run.json",
     )
-
-
-def logged(stage: str, outcomes: Iterable[Outcome[B]]) -> Iterator[Outcome[B]]:
-    """`outcomes`, each with a line in the run's log if this stage had it in hand: what became of it, and how long.
-
-    A case that is well is not told to the server: its database grows with what goes wrong, not with the cohort.
-    """
-    logger = get_run_logger()
-    for outcome in outcomes:
-        problem, cost = outcome.problem, outcome.costs[-1] if outcome.costs else None
-        cost = cost if cost and cost.stage == stage else None  # a case that killed its process left none
-        facts: dict[str, object] = {"case": outcome.name, "stage": stage}
-        if cost:
-            facts |= {"seconds": round(cost.seconds, 3), "peak_memory_mb": round(cost.peak_memory_mb)}
-        if problem and problem.stage == stage:
-            facts |= {"status": problem.status, "reason": problem.reason}
-            logger.warning("%s: %s: %s", stage, problem.status, problem.message, extra={OF_CASE: facts})
-        elif cost:
-            extra = {OF_CASE: facts | {"status": "done"}, "send_to_api": False}
-            logger.info("%s: case '%s' done in %.1f s", stage, outcome.name, cost.seconds, extra=extra)
-        yield outcome

@@ -6,18 +6,12 @@ is off unless asked for, why its folder and files are for their owner alone, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from tasks.attempt import logged
-from tasks.belt import Belt, Line, arriving, hand_on
-from tasks.pool import stream_cases
-from tasks.scan.records import FORBID_UNKNOWN, Outcome, Scores
+from tasks.scan.records import FORBID_UNKNOWN, Scores
 
 DICOM = "dicom"
 """The folder in the output that DICOM SEG objects are written to."""
@@ -43,22 +37,3 @@ def export_case(scores: Scores, labels: Mapping[int, str], folder: Path) -> Scor
         return scores
     file: Path | None = import_module("tasks.dicom_seg").write_segmentation(scores, labels, folder)
     return replace(scores, segmentation=replace(scores.segmentation, dicom_seg=file)) if file else scores
-
-
-@task(name="export", cache_policy=NO_CACHE)
-def export(
-    cases: Line[Scores],
-    labels: Mapping[int, str],
-    config: ExportConfig,
-    output: Path,
-    pool: str,
-    belt: Belt[Scores] | None = None,
-) -> list[Outcome[Scores]]:
-    """Every case of the shard, exported as asked for. One that cannot be keeps its mask and its scores."""
-    done = _exported(cases, labels, output / DICOM, pool) if config.dicom_seg else arriving(cases)
-    return list(hand_on(logged("export", done), belt))
-
-
-def _exported(cases: Line[Scores], labels: Mapping[int, str], folder: Path, pool: str) -> Iterator[Outcome[Scores]]:
-    for before, after in stream_cases(pool, "export", export_case, cases, labels, folder):
-        yield replace(after, value=after.value or before.value, problem=before.problem or after.problem)

@@ -10,8 +10,8 @@ from importlib import import_module
 from tasks.nursery import unwatched
 
 STAGES = (
-    *("distributed.nanny", "tasks.ingest", "tasks.preprocess", "tasks.infer", "tasks.postprocess", "tasks.evaluate"),
-    "tasks.work",
+    *("distributed.nanny", "tasks.ingest.look", "tasks.ingest.case", "tasks.ledger.again", "tasks.preprocess"),
+    *("tasks.infer.there", "tasks.postprocess", "tasks.evaluate.evaluate", "tasks.drawing", "tasks.work"),
 )
 
 with unwatched():

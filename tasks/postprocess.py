@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,12 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks.attempt import logged
-from tasks.belt import Belt, Line, hand_on
 from tasks.model import KeepLargest, Model, Plan
-from tasks.pool import stream_cases
 from tasks.preprocess import from_network_axes, network_spacing_mm, uncrop, unpad
 from tasks.scan.files import hash_files
 from tasks.scan.planes import count_values, translated
-from tasks.scan.records import Geometry, Outcome, Prediction, Segmentation
+from tasks.scan.records import Geometry, Prediction, Segmentation
 from tasks.scan.resample import coarse_axis
 from tasks.scan.restore import restore_labels
 from tasks.scan.volume import write_mask
@@ -64,25 +59,6 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
         signs=signs,
         intensity=prepared.intensity,
     )
-
-
-@task(name="postprocess", cache_policy=NO_CACHE)
-def postprocess(
-    cases: Line[Prediction], model: Model, masks: Path, pool: str, belt: Belt[Segmentation] | None = None
-) -> list[Outcome[Segmentation]]:
-    """Every case of the shard back on its own grid, in parallel, in the order they were finished and put on `belt`."""
-    done = stream_cases(pool, "postprocess", postprocess_case, cases, model, masks)
-    return list(hand_on(logged("postprocess", _without_logits(done)), belt))
-
-
-def _without_logits(
-    done: Iterable[tuple[Outcome[Prediction], Outcome[Segmentation]]],
-) -> Iterator[Outcome[Segmentation]]:
-    """What is done; the logits go only now: a process that died at its end leaves them for the one that repeats it."""
-    for before, after in done:
-        if before.value:
-            before.value.logits.unlink(missing_ok=True)
-        yield after
 
 
 def stepped_axis(geometry: Geometry, plan: Plan) -> int | None:

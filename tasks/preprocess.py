@@ -9,22 +9,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from scipy.ndimage import binary_fill_holes
 
-from tasks.attempt import logged
-from tasks.belt import Belt, Line, hand_on
 from tasks.ingest.quality import grid_flags, intensity_flags, intensity_percentiles, modality_flags
 from tasks.ingest.size import check_resampled_size
-from tasks.model import Model, Plan, Scheme, Window
-from tasks.pool import stream_cases
+from tasks.model import Plan, Scheme, Window
 from tasks.scan.content import hash_content
 from tasks.scan.errors import ChannelMismatch
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.geometry import canonical_spacing_mm, channels_from_canonical, to_canonical
 from tasks.scan.planes import planes
-from tasks.scan.records import Case, Geometry, Outcome, Prepared, Shape, Spacing
+from tasks.scan.records import Case, Geometry, Prepared, Shape, Spacing
 from tasks.scan.resample import coarse_axis, resample_image, resampled_shape
 from tasks.scan.volume import read_channels
 
@@ -71,15 +66,6 @@ def preprocess_case(case: Case, plan: Plan, work: Path, fingerprint: Mapping[str
         content_sha256=content,
         intensity=intensities[0],
     )
-
-
-@task(name="preprocess", cache_policy=NO_CACHE)
-def preprocess(
-    cases: Line[Case], model: Model, work: Path, pool: str, belt: Belt[Prepared] | None = None
-) -> list[Outcome[Prepared]]:
-    """Every case of the shard on the network's grid, in parallel, in the order they were finished and put on `belt`."""
-    done = stream_cases(pool, "preprocess", preprocess_case, cases, model.plan, work, model.fingerprint)
-    return list(hand_on(logged("preprocess", (after for _, after in done)), belt))
 
 
 def check_channels(case: Case, plan: Plan) -> None:

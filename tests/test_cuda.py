@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.infer import InferenceConfig, infer_case
+from tasks.infer import InferenceConfig
+from tasks.infer.case import infer_case
 from tests.tasks.test_infer import MODEL, NETWORK, prepared
 from tests.unet.test_backends import CONFIGS, trained
 from tests.unet.test_training import bright_cube, config, ignore, network

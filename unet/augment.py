@@ -7,35 +7,11 @@ Interpolating blurs, and inference sees scans as sharp as they are: so part of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentConfig:
-    """How far a training patch may be from the scan it is drawn from."""
-
-    rotation_degrees: float = 20.0
-    """Largest rotation about each axis, either way; about the coarse axis only, where voxels are anisotropic."""
-    scale: float = 0.25
-    """Largest relative zoom in or out."""
-    shift: float = 0.08
-    """Largest displacement of a whole-volume patch, as a fraction of the patch."""
-    noise_sd: float = 0.1
-    """Largest standard deviation of added Gaussian noise, in units of the image's own deviation."""
-    contrast: float = 0.25
-    """Largest relative change of brightness and of contrast."""
-    gamma: float = 0.4
-    """Largest |log2| of the exponent of the gamma curve."""
-    affine_probability: float = 0.5
-    """Chance that a patch is turned and zoomed; the others are whole voxels of the volume, as sharp as they are."""
-    mirror_axes: tuple[int, ...] = ()
-    """Spatial axes that are flipped half of the time; recorded with the model, because inference may use only these."""
-    probability: float = 0.3
-    """Chance of each intensity change."""
+from unet.config import AugmentConfig
 
 
 def draw_patch(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 
+from unet.config import DeviceName, Precision
+
 CPUINFO = Path("/proc/cpuinfo")
-DeviceName = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: DeviceName) -> torch.device:

@@ -10,15 +10,14 @@ from math import ceil, prod
 
 import torch
 
-from unet.model import UNet, UNetConfig
+from unet.config import UNetConfig
+from unet.model import UNet
 
 ONE_PASS_VOXELS = 2**22
 """A pass has so many voxels at most, where nothing is known of the network."""
 PASS_BYTES = 3 * 2**29
 """What a pass may need, as OpenVINO in bfloat16 has it. A constant, not what memory is free, and the same for every
 backend and precision: one scan gives one mask on every machine that can hold it."""
-SMALL_VOXELS = 2**19
-"""An image of so many voxels is computed by one core, several at a time. Tiles of larger ones have more, as a rule."""
 SUMS_IN_MEMORY_BYTES = 2**29
 """Sums of logits larger than this are kept in a file: tiles touch a part of it at a time, and the mask is the same."""
 BYTES_OF_NUMBERS = 4

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from unet.augment import AugmentConfig, change_intensity, draw_patch, random_affine
+from unet.augment import change_intensity, draw_patch, random_affine
+from unet.config import AugmentConfig
 
 MOST_PLACES = 1_000
 

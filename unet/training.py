@@ -19,7 +19,8 @@ from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from unet.checkpoint import load_tensors, save_tensors
-from unet.devices import Precision, channels_last, choose_precision
+from unet.config import Precision
+from unet.devices import channels_last, choose_precision
 from unet.losses import segmentation_loss
 from unet.model import UNet
 from unet.sampling import SamplingConfig, Volume, draw_batch, foreground_places

@@ -7,9 +7,10 @@ from argparse import Namespace
 from flows.commands.arguments import pool_flags
 from flows.night import check_cohort
 from flows.settings import Settings, load_settings
-from tasks.evaluate import compare_folders
+from tasks.evaluate.folders import compare_folders
 from tasks.pool import open_pool
-from tasks.report import read_groups, write_groups, write_metrics
+from tasks.report.groups import read_groups, write_groups
+from tasks.report.tables import write_metrics
 from tasks.scan.errors import UnwritableOutput
 
 

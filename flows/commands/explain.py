@@ -12,7 +12,8 @@ import pandas as pd
 
 from flows.journal import lines_of
 from tasks.ledger import LEDGER, Entry, looked_at, read_entries, read_recipes
-from tasks.report import RUN, Run, previous_name, read_run
+from tasks.report import RUN, Run, read_run
+from tasks.report.delta import previous_name
 from tasks.scan.errors import EmptyCohort, SetupError, UnreadableRun, printable
 
 OF_THE_RUN = ("started", "finished", "flow_run", "model", "model_sha256", "device", "precision")

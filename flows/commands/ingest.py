@@ -8,9 +8,9 @@ from flows.commands.arguments import pool_flags
 from flows.night import check_cohort
 from flows.server import state_folder
 from flows.settings import Settings, load_settings
-from tasks.ingest import find_cases
+from tasks.ingest.ingest import find_cases
 from tasks.pool import open_pool
-from tasks.report import intake_lines, write_intake
+from tasks.report.intake import intake_lines, write_intake
 from tasks.scan.errors import UnwritableOutput
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from flows.commands.arguments import pool_flags
-from flows.night import VALIDATION
 from flows.outcomes import exit_code, say_state, wrote_report
 from flows.services import recorded_by_server
 from flows.settings import TrainSettings, load_settings
 from flows.train_unet import train_unet
+from flows.training import VALIDATION
 from tasks.scan.errors import UnknownSetting
 
 

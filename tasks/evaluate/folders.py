@@ -6,8 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.evaluate.evaluate import EvaluationConfig, evaluate_case, keep_refused
-from tasks.ingest import Found, discover, search_in_pool, with_segmentations
+from tasks.evaluate.config import EvaluationConfig
+from tasks.evaluate.evaluate import evaluate_case
+from tasks.evaluate.unscored import keep_refused
+from tasks.ingest import Found
+from tasks.ingest.discover import discover
+from tasks.ingest.ingest import search_in_pool
+from tasks.ingest.references import with_segmentations
 from tasks.pool import map_cases
 from tasks.scan.errors import NoPrediction
 from tasks.scan.files import hash_files

@@ -17,7 +17,8 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from tasks.infer.machine import InferenceConfig, Machine
+from tasks.infer.config import InferenceConfig, Machine
+from tasks.infer.machine import appetite_of, resolve
 from tasks.model import Model, Plan
 from tasks.scan.errors import NotEnoughMemory
 from tasks.scan.files import save_array, temporary_name
@@ -47,7 +48,7 @@ def infer_case(
     On a GPU that runs out of memory: in smaller tiles, then summed on the CPU, then by the networks of `on_cpu`. Raises
     NotEnoughMemory, before anything is computed, when it would need more than there is.
     """
-    machine = config.resolved()
+    machine = resolve(config)
     path = work / f"{prepared.case.name}.logits.npy"
     voxels = read_ahead(prepared.voxels, model.plan.network.out_channels)
     asked = _Question(voxels=voxels, model=model, mirror=config.mirror, path=path)
@@ -58,12 +59,11 @@ def infer_case(
     if reply.logits is not None:
         save_array(path, reply.logits)
     if fallback:
-        prepared = with_warning(prepared, f"{machine.device.type} ran out of memory: computed {fallback}")
-    used = CPU if fallback == ON_CPU else machine.device
+        prepared = with_warning(prepared, f"{machine.device} ran out of memory: computed {fallback}")
     return Prediction(
         prepared=prepared,
         logits=path,
-        device=used.type,
+        device="cpu" if fallback == ON_CPU else machine.device,
         agreement=reply.agreement,
         fallback=fallback,
         began=began,
@@ -113,15 +113,16 @@ def _rungs(
     plan = asked.model.plan
     way = plan_way(case, asked.size, plan, config, machine)
     small = smaller_way(way, asked.size, plan, machine)
+    device = torch.device(machine.device)
     rungs: list[tuple[str, Callable[[], _Reply]]] = [
-        ("", lambda: _answer(asked, way, machine.device, networks)),
-        ("in smaller tiles", lambda: _answer(asked, small, machine.device, networks)),
+        ("", lambda: _answer(asked, way, device, networks)),
+        ("in smaller tiles", lambda: _answer(asked, small, device, networks)),
     ]
-    if machine.device.type != CPU.type:
+    if device.type != CPU.type:
         there = replace(config, device="cpu", backend="auto", memory_gb=0.0)
 
         def answer_on_cpu() -> _Reply:
-            whole = plan_way(case, asked.size, plan, there, there.resolved())
+            whole = plan_way(case, asked.size, plan, there, resolve(there))
             return _answer(asked, whole, CPU, on_cpu())
 
         rungs += [
@@ -146,7 +147,7 @@ def _answer(asked: _Question, way: Way, device: torch.device, networks: Sequence
 
 def smaller_way(way: Way, size: tuple[int, ...], plan: Plan, machine: Machine) -> Way:
     """What is tried without memory for `way`: tiles of the training's patch, or single slices of a 2-D network."""
-    smallest = smallest_way(plan.network, size, plan.patch, machine.appetite)
+    smallest = smallest_way(plan.network, size, plan.patch, appetite_of(machine))
     if plan.slice_axis is None or smallest.tile is None:
         return smallest
     tile = tuple(1 if axis == plan.slice_axis else side for axis, side in enumerate(smallest.tile))
@@ -161,10 +162,10 @@ def with_warning(prepared: Prepared, warning: str) -> Prepared:
 
 def plan_way(case: str, size: tuple[int, ...], plan: Plan, config: InferenceConfig, machine: Machine) -> Way:
     """The way to run an image of `size` in the memory there is. Raises NotEnoughMemory."""
-    free = config.memory_gb * 2**30 or free_bytes(machine.device)
-    way = choose_way(plan.network, size, plan.patch, machine.appetite, free, fixed=plan.fixed_tile)
+    free = config.memory_gb * 2**30 or free_bytes(torch.device(machine.device))
+    way = choose_way(plan.network, size, plan.patch, appetite_of(machine), free, fixed=plan.fixed_tile)
     if way is None:
-        needed = smallest_way(plan.network, size, plan.patch, machine.appetite).needed_bytes
+        needed = smallest_way(plan.network, size, plan.patch, appetite_of(machine)).needed_bytes
         raise NotEnoughMemory(
             case,
             found=f"{' × '.join(str(side) for side in size)} voxels at the model's spacing, for which "

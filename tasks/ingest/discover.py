@@ -1,4 +1,4 @@
-"""Which files of a cohort are which case, and what their headers say."""
+"""Which files of a cohort are which case."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.ingest.datasets import find_in_bids, find_in_decathlon, find_in_nnunet, is_bids, is_decathlon, is_nnunet
-from tasks.ingest.found import MOST_VOXELS, Found, SetAside
+from tasks.ingest.found import Found, SetAside
 from tasks.ingest.layouts import Finding, Search, add_references, find_in_folder, find_in_manifest
 from tasks.ingest.names import make_unique
-from tasks.ingest.quality import plausibility_flags
-from tasks.ingest.size import check_size
-from tasks.scan.errors import ChannelMismatch, EmptyCohort, UnknownSetting, UnsupportedImage
-from tasks.scan.records import Case
-from tasks.scan.volume import read_header
+from tasks.scan.errors import EmptyCohort, UnknownSetting
 
 _HERE = Search()
 
@@ -37,40 +33,6 @@ def discover(cohort: Path, references: Path | None, search: Search = _HERE) -> t
         cases, unused = add_references(cases, references, search)
         set_aside = set_aside + unused
     return sorted(cases, key=lambda case: case.name), sorted(set_aside, key=lambda item: item.path)
-
-
-def ingest_case(found: Found, most_voxels: int = MOST_VOXELS) -> Case:
-    """The case with its grid and warnings, from its headers; a series' files in the order of their positions.
-
-    Raises:
-        CaseError: the image is unreadable, unsupported or too large, several instead of one, has no usable geometry, a
-        gap, or other channels than its data set.
-    """
-    if found.channels:
-        raise ChannelMismatch(
-            found.name,
-            found=f"the channel{'s' * (len(found.channels) > 1)} {', '.join(found.channels)}",
-            needed=f"{', '.join(found.needed)}, each once",
-            remedy="add the missing channels, and take away those that the data set does not name",
-        )
-    if found.scans > 1:
-        raise UnsupportedImage(
-            found.name,
-            found=f"a folder of {found.scans} scans",
-            needed="one scan for each image that the manifest names",
-            remedy="name a file, or the folder of one scan; images of one case go into the columns image_2, image_3 …",
-        )
-    header = read_header(found.image, found.name)
-    check_size(header, found.name, most_voxels)
-    flags = plausibility_flags(header.geometry.shape, header.geometry.spacing_mm)
-    return Case(
-        name=found.name,
-        image=header.source,
-        geometry=header.geometry,
-        reference=found.reference,
-        warnings=(*found.warnings, *header.warnings, *flags),
-        groups=found.groups,
-    )
 
 
 def _find(cohort: Path, references: Path | None, search: Search) -> Finding:

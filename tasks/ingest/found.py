@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks.scan.records import FORBID_UNKNOWN, Source
+from tasks.scan.records import FORBID_UNKNOWN, Case, Outcome, Source
 
 MOST_VOXELS = 2_000_000_000
 
@@ -75,3 +75,11 @@ class SetAside:
         """
         words = re.sub(r"^(a|an) ", "", re.split("[:,]", self.reason)[0])
         return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What a cohort holds: an outcome for every case, and the files that are none."""
+
+    cases: tuple[Outcome[Case], ...]
+    set_aside: tuple[SetAside, ...]

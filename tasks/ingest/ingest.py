@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,27 +14,20 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter
 
-from tasks.attempt import failed, logged, problem_of
+from tasks.attempt import failed, problem_of
+from tasks.case_log import logged
 from tasks.ingest.desk import Desk, Question, ask
-from tasks.ingest.discover import discover, ingest_case
-from tasks.ingest.found import Found, IngestConfig, SetAside
-from tasks.ingest.glance import NOT_READABLE, Glance, glance
+from tasks.ingest.discover import discover
+from tasks.ingest.found import Found, IngestConfig, Intake
+from tasks.ingest.glance import NOT_READABLE, Glance
 from tasks.ingest.layouts import Search
 from tasks.ingest.memory import Memory, Stamp, remembering, stamp
-from tasks.ingest.privacy import keyed, load_key, tells_patient, veiled
+from tasks.ingest.privacy import keyed, load_key
 from tasks.ingest.series import shear_tilted
+from tasks.named import Named
 from tasks.scan.errors import EmptyCohort, StillBeingWritten
 from tasks.scan.reading import shown
 from tasks.scan.records import Case, Outcome
-from tasks.scan.segmentation import Referenced
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intake:
-    """What a cohort holds: an outcome for every case, and the files that are none."""
-
-    cases: tuple[Outcome[Case], ...]
-    set_aside: tuple[SetAside, ...]
 
 
 def find_cases(
@@ -96,16 +89,6 @@ def look_in_pool(files: Sequence[Path], desk: Desk, key: bytes) -> dict[Path, Gl
     return {file: outcome.value or Glance(format="dicom") for file, outcome in zip(files, seen, strict=True)}
 
 
-def glance_veiled(file: Path, key: bytes) -> Glance:
-    """A glance at `file` that tells no text of its header."""
-    look = glance(file)
-    referenced = look.referenced and Referenced(
-        series=frozenset(keyed(key, uid) for uid in look.referenced.series),
-        instances=frozenset(keyed(key, uid) for uid in look.referenced.instances),
-    )
-    return replace(look, frames=tuple(veiled(frame, key) for frame in look.frames), referenced=referenced)
-
-
 def veil_names(found: Sequence[Found], root: Path, desk: Desk, key: bytes) -> list[Found]:
     """The cases, sorted; a DICOM one whose path repeats what its header calls the patient is named by a keyed hash."""
     series = [one for one in found if one.image.dicom_files]
@@ -154,18 +137,22 @@ def _below(file: Path, root: Path) -> str:
     return str(file.parent.relative_to(root)) if file.parent.is_relative_to(root) else str(file.parent)
 
 
-def _tells_patient(question: tuple[Path, str]) -> bool:
-    return tells_patient(*question)
-
-
 _GLANCE = Question(
     stage="headers",
-    function=glance_veiled,
+    function=Named("tasks.ingest.look", "glance_veiled"),
     files=lambda file: [file],
     answer=TypeAdapter(Glance),
     lasting=lambda look: look.aside != NOT_READABLE and (look.format != "dicom" or bool(look.frames)),
 )
 _TELLS = Question(
-    stage="names", function=_tells_patient, files=lambda question: [question[0]], answer=TypeAdapter(bool)
+    stage="names",
+    function=Named("tasks.ingest.look", "names_patient"),
+    files=lambda question: [question[0]],
+    answer=TypeAdapter(bool),
 )
-_CASE = Question(stage="ingest", function=ingest_case, files=lambda found: found.image.files, answer=TypeAdapter(Case))
+_CASE = Question(
+    stage="ingest",
+    function=Named("tasks.ingest.case", "ingest_case"),
+    files=lambda found: found.image.files,
+    answer=TypeAdapter(Case),
+)

@@ -11,16 +11,18 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tasks.ingest.found import Found, SetAside
-from tasks.ingest.glance import Glance, Look, is_folder, is_link, is_there, look_here, source_of
+from tasks.ingest.glance import Glance, Look, is_folder, is_link, is_there, source_of
 from tasks.ingest.names import make_unique, name_of_file, safe_name
 from tasks.ingest.references import match_by_series, say_unused, with_segmentations
 from tasks.ingest.series import find_series
+from tasks.named import Named
 from tasks.scan.errors import UnknownSetting, UnreadableImage
-from tasks.scan.frames import Frame
+from tasks.scan.frame import Frame
 from tasks.scan.records import Source, join_channels
 
 Finding = tuple[list[Found], list[SetAside]]
 OUTSIDE = "read through a link that leads out of the cohort"
+_LOOK_HERE = Named("tasks.ingest.look", "look_here")
 _NO_IMAGE = ("dicom_object_without_an_image", "no_image")
 _COLUMNS = ("case", "image", "reference")
 _FURTHER = re.compile("image_([2-9]|[1-9][0-9]+)")
@@ -36,7 +38,7 @@ class Search:
     """Whether a link may lead out of `root`."""
     root: Path | None = None
     """The whole of what is searched, below which a link may always lead; None: each folder by itself."""
-    look: Look = look_here
+    look: Look = _LOOK_HERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,22 +14,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import pydicom
-
-from tasks.scan.errors import CaseError, UnknownSetting
-from tasks.scan.frames import Frame, is_dicom
-from tasks.scan.reading import reading
+from tasks.scan.errors import UnknownSetting
+from tasks.scan.frame import Frame
 
 SHORTEST_KEY = 16
-_NAMES = ("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson")
-_IDENTIFIERS = (
-    "PatientID",
-    "OtherPatientIDs",
-    "PatientBirthDate",
-    "AccessionNumber",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-)
 _DICOM_ROOT = "1.2.840.10008."  # UIDs of the standard itself: kinds of objects, not objects
 _IMAGE_TYPES = {
     *("ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "AXIAL", "LOCALIZER", "MOSAIC", "OTHER", "MPR", "NORM", "DIS2D"),
@@ -77,36 +65,6 @@ def veiled(frame: Frame, key: bytes) -> Frame:
     texts = {name: getattr(frame, name) for name in ("series", "instance", "stack", "description")}
     hashes = {name: keyed(key, text) if text else "" for name, text in texts.items()}
     return replace(frame, **{**changes, **hashes, "image_type": words})
-
-
-def tells_patient(file: Path, where: str) -> bool:
-    """Whether `where`, a path that a name would come from, repeats what the header of `file` calls the patient.
-
-    That is a word of a name with at least three letters, or an identifier, birth date or UID, whatever the punctuation.
-    """
-    try:
-        with reading(file, where):
-            tags = [*_NAMES, *_IDENTIFIERS]
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags), force=is_dicom(file))
-            texts = {tag: str(header.get(tag) or "") for tag in tags}
-    except CaseError:
-        return False
-    words = set(re.findall(r"[^\W_]+", where.casefold()))
-    squeezed = _squeezed(where)
-    names = {word for tag in _NAMES for word in re.findall(r"[^\W\d_]{3,}", texts[tag].casefold())}
-    identifiers = {_squeezed(texts[tag]) for tag in _IDENTIFIERS}
-    return any(_occurs(word, words, squeezed, 5) for word in names) or any(
-        _occurs(one, words, squeezed, 4) for one in identifiers
-    )
-
-
-def _occurs(word: str, words: set[str], squeezed: str, long: int) -> bool:
-    """Whether `word` is one of the `words`, or, from `long` characters on, anywhere in the text."""
-    return word in words or (len(word) >= long and word in squeezed)
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold())
 
 
 def _is_uid(text: str) -> bool:

@@ -9,8 +9,8 @@ from tasks.ingest.found import Found, SetAside
 from tasks.ingest.glance import Glance, Look
 from tasks.ingest.names import name_of_file
 from tasks.ingest.series import SEGMENTATION
+from tasks.scan.frame import Referenced
 from tasks.scan.records import Source
-from tasks.scan.segmentation import Referenced
 
 
 def with_segmentations(

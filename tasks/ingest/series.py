@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydicom.uid import UID
 
 from tasks.ingest.found import Found, SetAside
 from tasks.ingest.glance import is_folder
 from tasks.ingest.names import name_of_folder, with_suffix
-from tasks.scan.dicom import have_echoes, source_of
 from tasks.scan.errors import UnreadableImage
-from tasks.scan.frames import SEGMENTATIONS, Frame, read_frames
+from tasks.scan.frame import SEGMENTATIONS, Frame, have_echoes, source_of
 from tasks.scan.records import Source, join_channels
 from tasks.scan.slices import SAME_POSITION_MM
 
@@ -42,12 +40,10 @@ _KINDS: tuple[Callable[[Frame], Hashable], ...] = (
 """What tells two volumes of one series apart, where slices share positions. Time does not: see `TimeSeries`."""
 
 
-def find_series(
-    files: Iterable[Path], root: Path, read: ReadFrames = read_frames
-) -> tuple[list[Found], list[SetAside]]:
+def find_series(files: Iterable[Path], root: Path, read: ReadFrames) -> tuple[list[Found], list[SetAside]]:
     """One case for each volume among DICOM `files`, named by its folder below `root`, and what is no scan.
 
-    `read` gives the frames of a file, as `read_frames` does: it may have read them all before, in parallel.
+    `read` gives the frames of a file, as `tasks/scan/frames.py` reads them, or raises UnreadableImage.
 
     A file that cannot be read belongs to the volume of its folder, which is then refused when its headers are checked;
     where the folder has none or several, such files are a case of their own.
@@ -108,9 +104,8 @@ def _read(files: Iterable[Path], read: ReadFrames) -> tuple[Volume, dict[Path, l
 
 def _not_a_scan(frame: Frame) -> str:
     """Why the object is set aside: a code and its meaning; empty if it is, or was before it was cut, a scan."""
-    name = UID(frame.sop_class).name if frame.sop_class else _IMAGES[0]
-    is_image = any(kind in name for kind in _IMAGES)
-    is_known = name != frame.sop_class
+    is_image = not frame.sop_class or any(kind in frame.class_name for kind in _IMAGES)
+    is_known = frame.class_name != ""
     if frame.sop_class in SEGMENTATIONS:
         return SEGMENTATION
     if frame.sop_class == _DOSE:

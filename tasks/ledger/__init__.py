@@ -2,8 +2,6 @@
 
 from tasks.ledger.agree import ledger_findings
 from tasks.ledger.keys import STAGES, Recipes, describe_recipes
-from tasks.ledger.note import note, record
-from tasks.ledger.recall import Ledger, Tonight, recall
 from tasks.ledger.table import LEDGER, Entry, looked_at, read_entries, read_expected, read_recipes
 from tasks.ledger.versions import check_ledger
 
@@ -11,17 +9,12 @@ __all__ = [
     "LEDGER",
     "STAGES",
     "Entry",
-    "Ledger",
     "Recipes",
-    "Tonight",
     "check_ledger",
     "describe_recipes",
     "ledger_findings",
     "looked_at",
-    "note",
     "read_entries",
     "read_expected",
     "read_recipes",
-    "recall",
-    "record",
 ]

@@ -24,6 +24,7 @@ ORCHESTRATION = frozenset(
             "apart",
             "attempt",
             "belt",
+            "case_log",
             "cluster",
             "deaths",
             "lanes",
@@ -118,7 +119,7 @@ def _home(module: str, name: str) -> str:
     file = _file(module)
     if file is None or file.name != "__init__.py":
         return module
-    shown = (node for node in _tree(module).body if isinstance(node, ast.ImportFrom) and node.module)
+    shown = (node for node in ast.walk(_tree(module)) if isinstance(node, ast.ImportFrom) and node.module)
     homes = (node.module for node in shown if any((alias.asname or alias.name) == name for alias in node.names))
     return next(homes, None) or module
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from tasks.evaluate import EvaluationConfig
 from tasks.export import ExportConfig
-from tasks.infer import InferenceConfig
+from tasks.infer import InferenceConfig, Opened
 from tasks.ledger.code import code_of
-from tasks.model import Model
 
 STAGES = ("preprocess", "infer", "postprocess", "evaluate")
 MASK_STAGE = "postprocess"
@@ -38,11 +37,10 @@ Recipes = Mapping[str, Recipe]
 
 
 def describe_recipes(
-    model: Model, inference: InferenceConfig, evaluation: EvaluationConfig, export: ExportConfig
+    opened: Opened, inference: InferenceConfig, evaluation: EvaluationConfig, export: ExportConfig
 ) -> dict[str, Recipe]:
-    """Tonight's recipes. Raises UnknownSetting where the device that was asked for is not there."""
-    machine = inference.resolved()
-    resolved = asdict(inference) | asdict(machine) | {"device": machine.device.type}
+    """Tonight's recipes."""
+    model, resolved = opened.model, asdict(inference) | asdict(opened.machine)
     parts: dict[str, dict[str, Any]] = {
         "preprocess": {"plan": asdict(model.plan), "fingerprint": model.fingerprint},
         "infer": {"model": {"weights_sha256": model.weights_sha256}, "inference": resolved},

@@ -15,8 +15,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.belt import Line, arriving, breaking
+from tasks.ledger.again import hash_or_nothing
 from tasks.ledger.keys import STAGES, chain
-from tasks.ledger.look import BYTES, hash_or_nothing, stamp_files
+from tasks.ledger.look import BYTES, stamp_files
 from tasks.ledger.recall import Ledger
 from tasks.ledger.table import Entry, Result, Seen, writing_cases
 from tasks.pool import MANY, map_cases

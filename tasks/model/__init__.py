@@ -1,9 +1,10 @@
-"""Models: of this program's own format, and of nnU-Net's; what they are, and how they are written and read."""
+"""Models: of this program's own format, and of nnU-Net's. What they are; they are read in `tasks/model/folder.py`."""
 
-from tasks.model.folder import DESCRIPTION, WEIGHTS, load_networks, read_model, save_model
 from tasks.model.records import (
+    DESCRIPTION,
     LARGEST_LABEL,
     LONGEST_NAME,
+    WEIGHTS,
     KeepLargest,
     Model,
     NnunetRules,
@@ -25,7 +26,4 @@ __all__ = [
     "Scheme",
     "Window",
     "is_label_name",
-    "load_networks",
-    "read_model",
-    "save_model",
 ]

@@ -8,12 +8,11 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.model.nnunet import is_nnunet, load_nnunet_networks, read_nnunet
-from tasks.model.records import Model
+from tasks.model.records import DESCRIPTION, WEIGHTS, Model
 from tasks.scan.errors import CheckpointMismatch, ModelNotFound
 from tasks.scan.files import write_whole
 from unet import UNet, load_weights, save_weights
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 2
 _ADAPTER = TypeAdapter(Model)
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from tasks.scan.records import FORBID_UNKNOWN, Shape, Spacing
 from unet import AugmentConfig, UNetConfig
 
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+"""The files of a model of this program."""
 LARGEST_LABEL = 65535
 """A mask's voxels have 16 bits at most."""
 LONGEST_NAME = 200

@@ -16,9 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.ingest import SetAside
+from tasks.picture import OUTLINES, PLANES, Picture
 from tasks.report.charts import bland_altman, dice_strips, volume_strips
 from tasks.report.delta import Delta, worth_a_look
-from tasks.report.pictures import OUTLINES, PLANES, Picture
 from tasks.report.summary import summary_frame
 from tasks.report.tables import case_of, case_problem, case_status, metrics_frame, scores_of
 from tasks.report.trends import STATUSES, drifts, night_counts, trend_lines

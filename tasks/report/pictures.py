@@ -1,56 +1,17 @@
-"""Every case on three planes: the image in grey, the outlines of reference and prediction over it.
-
-Every plane is in the radiological convention (the patient's right is on the left of the picture, and so is the front of
-sagittal planes), with true proportions and one scale for the three. A picture has few colours and one byte a pixel, and
-is drawn voxel by voxel: a night of hundreds of cases has one for each.
-"""
+"""The pictures of a run: which cases need one, and who draws them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-
+from tasks.named import Named
+from tasks.picture import Picture, picture_at, picture_file
 from tasks.pool import MANY, map_cases
 from tasks.report.tables import case_status
-from tasks.scan.errors import CaseError
-from tasks.scan.files import write_whole
-from tasks.scan.geometry import canonical_spacing_mm
-from tasks.scan.records import Outcome, Scores, Source, Spacing
-from tasks.scan.volume import read_labels, read_voxels
-from tasks.signs import has_other_neighbour
+from tasks.scan.records import Outcome, Scores
 
-# The axes that run across and up each plane (x to Right, y to Anterior, z to Superior). The axis across is always drawn
-# backwards, so that right and anterior are on the left of the picture.
-PLANES = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
-LOW_END, HIGH_END = ("L", "P", "I"), ("R", "A", "S")
-# Two colours of Okabe and Ito (2008), told apart in every common colour-blindness; wide and narrow (pixels) for print.
-OUTLINES = {"reference": ("#56b4e9", 4), "prediction": ("#e69f00", 2)}
-COMPARED = ("scored", "both_empty", "false_positive", "missed")
-SIDE = 360
-"""Pixels of a plane, across and up. A picture has the three planes side by side."""
-VIEW_RELATIVE_TO_STRUCTURE = 1.6
-GREYS = 128
-"""Levels of grey from black to white: more only make the file larger. The colours of `OUTLINES` come after them."""
-
-Labels = NDArray[np.uint16]
-Pixels = NDArray[np.uint8]
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """Where the picture of a case is, below the output folder, or why there is none."""
-
-    path: str = ""
-    problem: str = ""
+DRAW = Named("tasks.drawing", "draw_picture")
 
 
 def draw_pictures(outcomes: Sequence[Outcome[Scores]], folder: Path, pool: str) -> dict[str, Picture]:
@@ -60,7 +21,7 @@ def draw_pictures(outcomes: Sequence[Outcome[Scores]], folder: Path, pool: str) 
     """
     segmented = [outcome for outcome in outcomes if outcome.value]
     kept = {
-        outcome.name: _named(folder, outcome.name)
+        outcome.name: picture_at(folder, outcome.name)
         for outcome in segmented
         if case_status(outcome) == "unchanged" and picture_file(folder, outcome.name).is_file()
     }
@@ -69,169 +30,12 @@ def draw_pictures(outcomes: Sequence[Outcome[Scores]], folder: Path, pool: str) 
         for outcome in segmented
         if outcome.name not in kept
     ]
-    drawn: list[Outcome[Picture]] = map_cases(pool, "picture", draw_picture, cases, folder, together=MANY)
+    drawn: list[Outcome[Picture]] = map_cases(pool, "picture", DRAW, cases, folder, together=MANY)
     pictures = kept | {outcome.name: _picture_of(outcome) for outcome in drawn}
     for former in set(folder.glob("*.png")) - {folder.parent / picture.path for picture in pictures.values()}:
         former.unlink()
     return pictures
 
 
-def draw_picture(scores: Scores, folder: Path) -> Picture:
-    """The picture of a case, drawn into `folder`, or why it could not be drawn: that stops nothing."""
-    name = scores.segmentation.case.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(picture_file(folder, name), draw_planes(scores))
-    except (CaseError, OSError, MemoryError) as error:
-        return Picture(problem=str(error) or type(error).__name__)
-    return _named(folder, name)
-
-
-def picture_file(folder: Path, case: str) -> Path:
-    """Where the picture of `case` belongs."""
-    return folder / f"{case}.png"
-
-
-def _named(folder: Path, case: str) -> Picture:
-    return Picture(path=f"{folder.name}/{picture_file(folder, case).name}")
-
-
 def _picture_of(outcome: Outcome[Picture]) -> Picture:
     return outcome.value or Picture(problem=outcome.problem.message if outcome.problem else "")
-
-
-def draw_planes(scores: Scores) -> bytes:
-    """A PNG of `SIDE` × 3 `SIDE` pixels: the `PLANES` side by side, drawn from the case's files.
-
-    A plane is the slice with the most labelled voxels of the reference, or of the prediction where the reference is
-    absent, refused or empty. Raises what reading raises: a `CaseError` or an `OSError`.
-    """
-    case = scores.segmentation.case
-    voxels, geometry = read_voxels(case.image, case.name)
-    prediction = read_labels(Source(format="nifti", files=(scores.segmentation.mask,)), geometry, case.name)
-    reference = np.zeros_like(prediction)
-    if case.reference and all(score.status in COMPARED for score in scores.scores):
-        reference = read_labels(case.reference, geometry, case.name, case.image)
-    structure = (reference if reference.any() else prediction) > 0
-    spacing_mm = canonical_spacing_mm(geometry)
-    views_mm = view_mm(structure, spacing_mm)
-    planes = []
-    for across, up in PLANES.values():
-        through = 3 - across - up
-        index = fullest_slice(structure, through)
-        step_mm, view = (spacing_mm[across], spacing_mm[up]), (views_mm[across], views_mm[up])
-        image, truth, found = (
-            _look(np.take(array, index, axis=through), step_mm, view) for array in (voxels, reference, prediction)
-        )
-        canvas = _write_on(_greys(image), (across, up), view[0][1] - view[0][0])
-        planes.append(_draw_outlines(canvas, truth, found))
-    return _as_png(np.concatenate(planes, axis=1))
-
-
-def fullest_slice(structure: NDArray[np.bool_], axis: int) -> int:
-    """The index along `axis` with the most voxels of `structure`; of equals, and without any, the middle one."""
-    counts = structure.sum(axis=tuple(other for other in range(3) if other != axis))
-    fullest = np.flatnonzero(counts == counts.max())
-    return int(fullest[len(fullest) // 2])
-
-
-def view_mm(structure: NDArray[np.bool_], spacing_mm: Spacing) -> tuple[Interval, Interval, Interval]:
-    """The interval to show along each axis, in mm from the first voxel's edge; the three have one length.
-
-    The view holds the structure with some of its surroundings, and shows no more beyond the image than it must.
-    """
-    shown = structure if structure.any() else np.ones_like(structure)
-    indices = [np.flatnonzero(shown.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    low = np.array([found[0] for found in indices]) * spacing_mm
-    high = np.array([found[-1] + 1 for found in indices]) * spacing_mm
-    lengths = np.array(structure.shape) * spacing_mm
-    side = min(VIEW_RELATIVE_TO_STRUCTURE * (high - low).max(), lengths.max())
-    margin = np.minimum(side, lengths) / 2
-    centres = np.clip((low + high) / 2, margin, lengths - margin)
-    x, y, z = ((float(centre - side / 2), float(centre + side / 2)) for centre in centres)
-    return x, y, z
-
-
-def _look(plane: NDArray[Any], step_mm: Interval, view: tuple[Interval, Interval]) -> NDArray[Any]:
-    """`plane` (across, up) as the pixels (row, column) of the view; each voxel is the rectangle that it is.
-
-    Pixels beyond the image are 0, or the lowest value where there are values below 0: smoothing would hide how coarse
-    a scan is.
-    """
-    wholes = []
-    for length, step, (low, high) in zip(plane.shape, step_mm, view, strict=True):
-        index = np.floor((low + (np.arange(SIDE)[::-1] + 0.5) * (high - low) / SIDE) / step).astype(int)
-        wholes.append(np.where((index >= 0) & (index < length), index, length))
-    padded = np.pad(plane, ((0, 1), (0, 1)), constant_values=min(plane.min(), 0))
-    return padded.take(wholes[0], axis=0).take(wholes[1], axis=1).T
-
-
-def _greys(plane: NDArray[np.float32]) -> Pixels:
-    dark, bright = (float(value) for value in np.percentile(plane, (0.5, 99.5)))
-    share = np.clip((plane - dark) / max(bright - dark, 1e-12), 0, 1)
-    grey: Pixels = np.rint(share * (GREYS - 1)).astype(np.uint8)
-    return grey
-
-
-def _write_on(grey: Pixels, axes: tuple[int, int], side_mm: float) -> Pixels:
-    """`grey` with the letters of the four ends, and a bar of a round length, on it."""
-    image = Image.fromarray(grey)
-    draw = ImageDraw.Draw(image)
-    far, middle, white = SIDE - 12, SIDE // 2, GREYS - 1
-    across, up = axes
-    for letter, x, y in (
-        (HIGH_END[across], 12, middle),
-        (LOW_END[across], far, middle),
-        (HIGH_END[up], middle, 14),
-        (LOW_END[up], middle, SIDE - 14),
-    ):
-        draw.text((x, y), letter, fill=white, font=_font(17), anchor="mm", stroke_width=2, stroke_fill=0)
-    bar_mm = max(length for length in (1, 2, 5, 10, 20, 50, 100) if length <= max(side_mm / 4, 1))
-    end, bottom = SIDE - 14, SIDE - 14
-    start = end - round(bar_mm / side_mm * SIDE)
-    draw.rectangle((start - 1, bottom - 1, end + 1, bottom + 2), fill=0)
-    draw.rectangle((start, bottom, end, bottom + 1), fill=white)
-    place = (end, bottom - 4)
-    draw.text(place, f"{bar_mm} mm", fill=white, font=_font(14), anchor="rb", stroke_width=2, stroke_fill=0)
-    return np.asarray(image)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size)
-
-
-def _draw_outlines(canvas: Pixels, reference: Labels, prediction: Labels) -> Pixels:
-    """Where both agree, the narrow line of the prediction runs within the wide one of the reference."""
-    wide, narrow = _wider(edges(reference)), edges(prediction)
-    drawn = canvas.copy()
-    drawn[_wider(wide | narrow)] = 0  # a shadow, so that a line is seen on any grey
-    for colour, line in enumerate((wide, narrow)):
-        drawn[line] = GREYS + colour
-    return drawn
-
-
-def edges(labels: Labels) -> NDArray[np.bool_]:
-    """The pixels (row, column) at which a label meets another one or the background: lines two pixels wide.
-
-    A structure that goes on beyond the view has no line there; one that the image cuts has, for all beyond it is 0.
-    """
-    return has_other_neighbour(labels)
-
-
-def _wider(line: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    padded = np.pad(line, 1)
-    rows, columns = line.shape
-    shifts = [padded[1 + dr : 1 + dr + rows, 1 + dc : 1 + dc + columns] for dr in (-1, 0, 1) for dc in (-1, 0, 1)]
-    wider: NDArray[np.bool_] = np.logical_or.reduce(shifts)
-    return wider
-
-
-def _as_png(pixels: Pixels) -> bytes:
-    greys = [level * 255 // (GREYS - 1) for level in range(GREYS)]
-    colours = [int(colour[start : start + 2], 16) for colour, _ in OUTLINES.values() for start in (1, 3, 5)]
-    image = Image.fromarray(pixels, mode="P")
-    image.putpalette([value for grey in greys for value in (grey, grey, grey)] + colours)
-    content = BytesIO()
-    image.save(content, format="PNG", optimize=False, compress_level=6)
-    return content.getvalue()

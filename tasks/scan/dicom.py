@@ -23,7 +23,8 @@ from tasks.scan.errors import (
     UnsupportedImage,
     UnusableGeometry,
 )
-from tasks.scan.frames import Frame, read_frames
+from tasks.scan.frame import Frame, have_echoes, source_of
+from tasks.scan.frames import read_frames
 from tasks.scan.geometry import affine_from_lps
 from tasks.scan.pixels import read_pixels
 from tasks.scan.reading import Header, reading, shown
@@ -32,10 +33,6 @@ from tasks.scan.slices import check_gaps, check_upright, uneven_steps
 
 ORIENTATION_TOLERANCE = 1e-4
 """Direction cosines of one series differ by 1e-7 in real data; this much moves a corner by less than 0.1 mm."""
-
-
-ECHO_TOLERANCE_MS = 0.1
-"""Echo times of one volume jitter in their last digits; those of two echoes are further apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,25 +118,6 @@ def grid_of(stack: Stack) -> Geometry:
         shape=(first.columns, first.rows, len(stack.frames)),
         affine=affine_from_lps(stack.directions, stack.spacing_mm, stack.positions_mm[0]),
     )
-
-
-def source_of(frames: Sequence[Frame]) -> Source:
-    """The files that hold `frames`, each once, in their order; and which frames of each, where it holds more."""
-    chosen: dict[str, list[Frame]] = {}
-    for frame in frames:
-        chosen.setdefault(str(frame.file), []).append(frame)
-    indices = tuple(tuple(sorted(frame.index for frame in parts)) for parts in chosen.values())
-    return Source(
-        format="dicom",
-        files=tuple(parts[0].file for parts in chosen.values()),
-        frames=indices if any(frame.count > 1 for frame in frames) else (),
-    )
-
-
-def have_echoes(frames: Sequence[Frame]) -> bool:
-    """Whether the echo times of `frames` differ by more than the jitter of one."""
-    echoes_ms = [float(frame.echo_ms) for frame in frames if frame.echo_ms]
-    return bool(echoes_ms) and max(echoes_ms) - min(echoes_ms) > ECHO_TOLERANCE_MS
 
 
 def _frames(source: Source, case: str) -> list[Frame]:

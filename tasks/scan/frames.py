@@ -6,8 +6,7 @@ Read with pydicom. No name, identifier or UID of a header ever leaves this file 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,19 @@ from typing import Any
 import numpy as np
 import pydicom
 import pydicom.config
-from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.uid import UID
 
+from tasks.scan.frame import COMPONENTS, Frame
 from tasks.scan.reading import reading
 
 # pydicom's warnings quote the header's values, and the header names the patient.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
-SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Classes of DICOM segmentations: one bit a voxel and segment, and label maps."""
-
 _GE_CREATOR, _GE_COMPONENT = 0x00430010, 0x0043102F
 """GE's private number of a complex component, beside an image type that is the same for all of them."""
 
-_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
 _TAGS: list[Any] = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -56,60 +52,6 @@ _TAGS: list[Any] = [
     "PerFrameFunctionalGroupsSequence",
 ]
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One frame of one file. `position_mm`, `orientation` (row, then column direction) are on LPS axes.
-
-    `spacing_mm` is the distance of rows, then of columns. Empty tuples stand for what the header lacks. `index` counts
-    the `count` frames of the file from 0. Where the file has one header for many frames, it is not `described`, and
-    this is the first.
-    """
-
-    file: Path
-    index: int
-    count: int
-    described: bool
-    sop_class: str
-    instance: str
-    series: str
-    rows: int
-    columns: int
-    colour: bool
-    image_type: tuple[str, ...]
-    stack: str
-    echo_ms: str
-    time: str
-    """Number of the temporal position."""
-    b_value: str
-    """Of diffusion, in s/mm²."""
-    description: str
-    position_mm: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing_mm: tuple[float, ...]
-    slope: float
-    intercept: float
-
-    @property
-    def contrast(self) -> tuple[Hashable, ...]:
-        """What slices of one volume have in common beside their geometry and, but for its jitter, their echo time."""
-        return (self.image_type, self.time, self.b_value, self.description)
-
-    @property
-    def component(self) -> frozenset[str]:
-        """Whether the voxels are magnitudes, phases … of a complex signal, where the image type says so."""
-        return frozenset(self.image_type) & {"M", "P", "R", "I", *_COMPONENTS}
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        """Unit vector at right angles to the slice."""
-        return np.cross(self.orientation[:3], self.orientation[3:])
-
-    @property
-    def height_mm(self) -> float:
-        """Where the slice lies along its normal."""
-        return float(np.dot(self.position_mm, self.normal))
 
 
 def is_dicom(file: Path) -> bool:
@@ -165,13 +107,15 @@ def _frame(file: Path, dataset: Dataset, places: Sequence[Dataset], number: tupl
     def value(*names: str) -> Any:
         return next((place.get(name) for name in names for place in places if place.get(name) is not None), None)
 
+    sop_class = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     image_type = (value("FrameType", "ImageType"), value("ComplexImageComponent"), _ge_component(dataset))
     return Frame(
         file=file,
         index=number[0],
         count=number[1],
         described=number[1] == 1 or len(places) > 1,
-        sop_class=str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", "")),
+        sop_class=sop_class,
+        class_name=_class_name(sop_class),
         instance=str(dataset.get("SOPInstanceUID", "")),
         series=str(dataset.get("SeriesInstanceUID", "")),
         rows=int(dataset.get("Rows") or 0),
@@ -192,11 +136,16 @@ def _frame(file: Path, dataset: Dataset, places: Sequence[Dataset], number: tupl
     )
 
 
+def _class_name(sop_class: str) -> str:
+    name = UID(sop_class).name if sop_class else ""
+    return "" if name == sop_class else name
+
+
 def _ge_component(dataset: Dataset) -> str | None:
     if _GE_COMPONENT not in dataset or dataset[_GE_CREATOR].value != "GEMS_PARM_01":
         return None
     number = dataset[_GE_COMPONENT].value
-    return _COMPONENTS[number] if isinstance(number, int) and 0 <= number < len(_COMPONENTS) else None
+    return COMPONENTS[number] if isinstance(number, int) and 0 <= number < len(COMPONENTS) else None
 
 
 def _several(value: Any) -> Sequence[Any]:

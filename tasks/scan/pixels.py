@@ -18,7 +18,8 @@ from pydicom.pixels.utils import get_expected_length, iter_pixels
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tasks.scan.errors import TruncatedPixels, UnsupportedImage
-from tasks.scan.frames import Frame, is_dicom
+from tasks.scan.frame import Frame
+from tasks.scan.frames import is_dicom
 from tasks.scan.reading import reading, shown
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

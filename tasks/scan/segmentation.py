@@ -8,7 +8,6 @@ series and images that it was made on by their UIDs, which never leave this file
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ from pydicom import Dataset
 from pydicom.pixels.utils import iter_pixels
 
 from tasks.scan.errors import ForeignReference, GridMismatch, OverlappingSegments, UnsupportedImage, UnusableGeometry
-from tasks.scan.frames import SEGMENTATIONS, Frame, is_dicom, read_frames
+from tasks.scan.frame import SEGMENTATIONS, Frame, Referenced
+from tasks.scan.frames import is_dicom, read_frames
 from tasks.scan.geometry import affine_from_lps
 from tasks.scan.pixels import check_complete
 from tasks.scan.reading import reading
@@ -26,18 +26,6 @@ from tasks.scan.records import Geometry, Source
 
 PLANE_TOLERANCE_MM = 0.01
 """How far a segmentation's voxel may lie from the image's: positions are written with two decimals or more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Referenced:
-    """What a segmentation was made on, by UID."""
-
-    series: frozenset[str]
-    instances: frozenset[str]
-
-    def has(self, frame: Frame) -> bool:
-        """Whether `frame` is of the series, or the image, that the segmentation names."""
-        return frame.series in self.series or frame.instance in self.instances
 
 
 def is_segmentation(source: Source, case: str) -> bool:

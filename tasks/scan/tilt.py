@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tasks.scan import dicom
 from tasks.scan.dicom import Stack
 from tasks.scan.errors import GantryTilt
+from tasks.scan.frame import source_of
 from tasks.scan.geometry import affine_from_lps
 from tasks.scan.pixels import read_pixels
 from tasks.scan.reading import Header
@@ -41,7 +42,7 @@ def read_header(source: Source, case: str) -> Header:
         GantryTilt: more than 45°. What `dicom.read_stack` raises.
     """
     stack = dicom.read_stack(source, case)
-    plain = dicom.source_of(stack.frames)
+    plain = source_of(stack.frames)
     degrees = _tilt(stack, case)
     if not degrees:
         return Header(source=plain, geometry=dicom.grid_of(stack), warnings=stack.warnings)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.attempt import logged
+from tasks.case_log import logged
 from tasks.pool import map_cases
 from tasks.preprocess import crop, nonzero_box
 from tasks.scan.errors import ChannelMismatch, NoReference, UnknownLabel

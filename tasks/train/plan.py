@@ -7,7 +7,6 @@ and fine enough, level after level. Each number can be set by hand instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -15,36 +14,15 @@ import psutil
 import torch
 
 from tasks.model import Plan, Window
-from tasks.scan.records import FORBID_UNKNOWN, Shape, Spacing
+from tasks.scan.records import Shape, Spacing
 from tasks.scan.resample import resampled_shape
+from tasks.train.config import PlanConfig
 from tasks.train.fingerprint import Fingerprint
-from unet import AugmentConfig, UNetConfig
+from unet import UNetConfig
 
 SMALLEST_POOLED = 8
 MOST_LEVELS = 6
 BYTES_PER_VOXEL_AND_MAP = 32  # about six stored activations a level, two or four bytes each, over all levels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanConfig:
-    """What to set by hand; everything that is None follows from the data and the machine."""
-
-    __pydantic_config__ = FORBID_UNKNOWN
-
-    spacing_mm: Spacing | None = None
-    patch: Shape | None = None
-    batch_size: int | None = None
-    maps: int | None = None
-    """Feature maps of the first level; they double from level to level up to 320. None: 16 on a CPU, 32 on a GPU."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Ranges of the augmentation."""
-
-    def __post_init__(self) -> None:
-        given = (*(self.spacing_mm or ()), *(self.patch or ()), self.batch_size, self.maps)
-        if not all(0 < number < float("inf") for number in given if number is not None):
-            raise ValueError("spacing_mm, patch, batch_size and maps must be above 0")
-        if not set(self.augment.mirror_axes) <= {0, 1, 2}:
-            raise ValueError("augment.mirror_axes must be from 0 to 2")
 
 
 def make_plan(fingerprints: Sequence[Fingerprint], classes: int, config: PlanConfig, device: torch.device) -> Plan:

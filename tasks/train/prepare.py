@@ -11,7 +11,7 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.attempt import logged
+from tasks.case_log import logged
 from tasks.model import Plan
 from tasks.pool import map_cases
 from tasks.preprocess import crop, preprocess_case

@@ -13,15 +13,17 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.model import Model, Plan, save_model
+from tasks.model import Model, Plan
+from tasks.model.folder import save_model
 from tasks.progress import progress_bar
 from tasks.scan.errors import CheckpointMismatch, EmptyCohort, MissingLabel, TrainingDiverged
 from tasks.scan.files import write_whole
-from tasks.scan.records import FORBID_UNKNOWN, Outcome
+from tasks.scan.records import Outcome
+from tasks.train.config import PlanConfig, TrainConfig
 from tasks.train.dataset import Dataset, Split, select
 from tasks.train.fingerprint import Fingerprint, summarise
 from tasks.train.history import Progress, draw_curves, draw_samples, watch
-from tasks.train.plan import PlanConfig, make_plan
+from tasks.train.plan import make_plan
 from tasks.train.prepare import TrainingVolume, load_volume
 from tasks.train.validate import Evidence, decide, dice_by_class, reference_classes, segment_volume, weigh
 from unet import (
@@ -36,40 +38,13 @@ from unet import (
 )
 from unet import train as train_network
 from unet.checkpoint import load_tensors
-from unet.devices import DeviceName, Precision
+from unet.config import DeviceName
 
 DEFAULT_MINUTES = 10.0
 WATCHED = 8
 """Held-out cases that the curve is drawn from, while training."""
 
 _PLAN = TypeAdapter(Plan)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """How long and on what to train."""
-
-    __pydantic_config__ = FORBID_UNKNOWN
-
-    minutes: float | None = None
-    """Time budget of the training loop."""
-    epochs: int | None = None
-    """Passes over the training cases, instead of a time: the only way to get the same weights twice."""
-    seed: int = 0
-    """Seed of weights, patches and augmentation."""
-    device: DeviceName = "auto"
-    """`auto` is CUDA where there is one, else the CPU."""
-    precision: Precision = "auto"
-    """`auto` is bfloat16 where the hardware has it, else float32."""
-    checkpoint_seconds: float = 30.0
-    """How much of a training a kill may cost."""
-
-    def __post_init__(self) -> None:
-        if self.minutes is not None and self.epochs is not None:
-            raise ValueError("give minutes or epochs, not both")
-        lengths = (length for length in (self.minutes, self.epochs) if length is not None)
-        if not all(0 < length < float("inf") for length in lengths):
-            raise ValueError("minutes and epochs must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

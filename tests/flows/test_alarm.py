@@ -15,7 +15,7 @@ from prefect.states import Crashed, Failed
 
 from flows import alarm
 from flows.alarm import COMMAND, KILLED, URL, describe_end, tell, tell_end, why
-from tasks.report import say_died
+from tasks.report.died import say_died
 
 SECRET = "s3cr3t-CANARY"
 RUN = FlowRun(

@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from flows.segment_cohort import segment_cohort
 from flows.settings import Settings
 from flows.train_unet import train_unet
-from tasks.model import read_model
+from tasks.model.folder import read_model
 from tasks.pool import PoolConfig
 from tests.phantoms import box, picture, write_nifti
 

@@ -10,7 +10,7 @@ import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.command_line import main, parser
-from tasks.report import write_tables
+from tasks.report.tables import write_tables
 from tests.enhanced import write_segmentation
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 from tests.tasks.report.cases import score, segmented

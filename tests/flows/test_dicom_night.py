@@ -14,7 +14,8 @@ from flows.segment_cohort import segment_cohort
 from flows.settings import Settings
 from tasks.export import ExportConfig
 from tasks.ingest import IngestConfig
-from tasks.model import Model, Plan, save_model
+from tasks.model import Model, Plan
+from tasks.model.folder import save_model
 from tasks.pool import PoolConfig
 from tasks.report import verify_output
 from tests.enhanced import write_enhanced, write_segmentation

@@ -5,7 +5,7 @@ import pytest
 from flows.command_line import main
 from tasks.ledger import LEDGER
 from tasks.ledger.table import writing_cases
-from tasks.report import put_aside
+from tasks.report.delta import put_aside
 from tasks.report.provenance import write_run
 from tests.tasks.report.cases import broken
 

@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from flows import journal
 from flows.journal import JOURNAL, keep_journal, lines_of
-from tasks.attempt import logged
+from tasks.case_log import logged
 from tasks.scan.records import Cost, Outcome, Problem
 
 DIED = Problem(stage="infer", status="quarantined", reason="worker_died", message="case 'B': it died", remedy="look")

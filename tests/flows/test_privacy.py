@@ -18,7 +18,8 @@ from pydicom.uid import BasicTextSRStorage
 from flows.segment_cohort import segment_cohort
 from flows.settings import Settings
 from tasks.ingest import IngestConfig
-from tasks.model import Model, Plan, save_model
+from tasks.model import Model, Plan
+from tasks.model.folder import save_model
 from tasks.pool import PoolConfig
 from tests.phantoms import affine, box, edit_dicom, picture, truncate, write_dicom_series, write_nifti
 from unet import UNet, UNetConfig

@@ -16,9 +16,11 @@ from flows.command_line import main
 from flows.night import begin, open_night
 from flows.output import hold_folder
 from flows.settings import Settings
-from tasks.model import Model, Plan, save_model
+from tasks.model import Model, Plan
+from tasks.model.folder import save_model
 from tasks.pool import PoolConfig
-from tasks.report import FOLDERS, read_run, verify_output
+from tasks.report import read_run, verify_output
+from tasks.report.report import FOLDERS
 from tasks.scan.errors import UnwritableOutput
 from tests.phantoms import box, picture, truncate, write_nifti
 from unet import UNet, UNetConfig

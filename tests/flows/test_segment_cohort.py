@@ -25,7 +25,8 @@ from flows.output import hold_folder
 from flows.segment_cohort import segment_cohort
 from flows.services import prefect_environment
 from flows.settings import Settings
-from tasks.model import Model, Plan, save_model
+from tasks.model import Model, Plan
+from tasks.model.folder import save_model
 from tasks.pool import PoolConfig
 from tasks.report import verify_output
 from tasks.scan.errors import EmptyCohort, ModelNotFound, UnwritableOutput

@@ -18,7 +18,8 @@ from flows.services import prefect_environment
 from flows.settings import Settings
 from flows.train_unet import train_unet
 from tasks.infer import InferenceConfig
-from tasks.model import read_model
+from tasks.infer.machine import make_ready
+from tasks.model.folder import read_model
 from tasks.pool import PoolConfig
 from tasks.scan.errors import CheckpointMismatch, EmptyCohort, MissingLabel, TrainingDiverged, UnknownSetting
 from tests.phantoms import affine, box, picture, write_nifti
@@ -123,7 +124,7 @@ def test_every_fold_in_turn_gives_an_ensemble_and_each_case_the_score_of_the_mem
     assert [member["fold"] for member in model.training["members"]] == [0, 1]
     assert model.keep_largest.evidence["cases"] == 4
     with open_night(dataset, dataset / "model", dataset / "night", Settings(pool=PoolConfig(workers=1))) as night:
-        assert len(night.weights.ready(model, night.settings.inference.resolved())) == 2
+        assert len(make_ready(night.weights, model, night.opened.machine)) == 2
     assert set(table(dataset, "training.csv")["fold"]) == {0, 1}
 
 

@@ -4,8 +4,11 @@ import nibabel
 import numpy as np
 import torch
 
-from tasks.infer import InferenceConfig, Weights, infer_case
-from tasks.model import Model, Plan, Window, save_model
+from tasks.infer import InferenceConfig, Weights
+from tasks.infer.case import infer_case
+from tasks.infer.machine import make_ready, resolve
+from tasks.model import Model, Plan, Window
+from tasks.model.folder import save_model
 from tasks.postprocess import postprocess_case
 from tasks.preprocess import preprocess_case
 from tasks.scan.records import Case, Source
@@ -39,7 +42,7 @@ def test_a_2_d_network_of_our_own_segments_a_volume_slice_by_slice(tmp_path):
     image = Source(format="nifti", files=(write_nifti(tmp_path / "image.nii.gz", scan),))
     case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
     config = InferenceConfig(device="cpu", precision="float32")
-    networks = Weights(folder=tmp_path / "model").ready(model, config.resolved())
+    networks = make_ready(Weights(folder=tmp_path / "model"), model, resolve(config))
     prediction = infer_case(preprocess_case(case, sliced, tmp_path), networks, model, config, tmp_path)
     segmentation = postprocess_case(prediction, model, tmp_path)
     expected = box(SHAPE, (2, 3, 1), (7, 9, 8), 1)

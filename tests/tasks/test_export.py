@@ -14,8 +14,8 @@ import pytest
 
 from tasks.dicom_seg import colour
 from tasks.export import export_case
-from tasks.ingest import discover
-from tasks.ingest.discover import ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import UnsupportedImage
 from tasks.scan.records import Case, Scores, Segmentation, Source
 from tasks.scan.volume import read_labels, read_voxels, write_mask

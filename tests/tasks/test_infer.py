@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.infer import InferenceConfig, infer_case
-from tasks.infer.case import sums_in_file
+from tasks.infer import InferenceConfig
+from tasks.infer.case import infer_case, sums_in_file
+from tasks.infer.machine import resolve
 from tasks.model import Model, Plan
 from tasks.scan.errors import NotEnoughMemory, UnknownSetting
 from tasks.scan.records import Prediction, Prepared, Shape
@@ -112,7 +113,7 @@ def test_a_file_of_sums_that_was_not_finished_is_not_taken_for_logits(tmp_path):
 def test_a_backend_that_the_device_does_not_have_is_refused_before_the_first_case(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(UnknownSetting, match="backend 'openvino' runs on the CPU alone"):
-        InferenceConfig(device="cuda", backend="openvino").resolved()
+        resolve(InferenceConfig(device="cuda", backend="openvino"))
 
 
 SCAN = (24, 24, 24)

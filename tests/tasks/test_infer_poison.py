@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,34 +18,38 @@ import pytest
 import torch
 from prefect.logging import disable_run_logger
 
-from tasks.infer import InferenceConfig, Weights, infer, open_network
-from tasks.model import Model, Plan, save_model
+from tasks.infer import InferenceConfig, Opened, Weights, there
+from tasks.infer import infer as stage
+from tasks.infer.config import Job
+from tasks.infer.infer import infer, open_network
+from tasks.infer.machine import resolve
+from tasks.model import Model, Plan
+from tasks.model.folder import save_model
 from tasks.scan.records import Outcome, Prediction, Prepared
 from tests.prepared import prepared_from
 from unet import UNet, UNetConfig
 
-STAGE = import_module("tasks.infer.infer")
 SIDE = 12
 NETWORK = UNetConfig(dimensions=3, out_channels=2, features=(2, 4))
 CPU = InferenceConfig(device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Iterator[tuple[Model, Weights]]:
+def model(tmp_path_factory) -> Iterator[tuple[Opened, Weights]]:
     folder = tmp_path_factory.mktemp("model")
     plan = Plan(network=NETWORK, spacing_mm=(1, 1, 1), patch=(8, 8, 8), batch_size=1)
     torch.manual_seed(0)
-    saved = save_model(Model(plan=plan, labels={1: "a"}, weights_sha256=""), [UNet(NETWORK).eval()], folder)
+    save_model(Model(plan=plan, labels={1: "a"}, weights_sha256=""), [UNet(NETWORK).eval()], folder)
     before = set(psutil.Process().children(recursive=True))
-    with open_network(Weights(folder=folder), saved, CPU):
-        yield saved, Weights(folder=folder)
+    with open_network(Weights(folder=folder), CPU) as opened:
+        yield opened, Weights(folder=folder)
     left = set(psutil.Process().children(recursive=True)) - before
     assert not [one for one in left if "forkserver" in " ".join(one.cmdline()) and one.parent().pid != os.getpid()]
 
 
 @pytest.fixture(autouse=True)
 def _no_case_hangs_for_long(monkeypatch):
-    monkeypatch.setattr(STAGE, "CASE_SECONDS", 60.0)
+    monkeypatch.setattr(stage, "CASE_SECONDS", 60.0)
 
 
 def prepared(folder: Path, name: str, side: int = SIDE) -> Outcome[Prepared]:
@@ -66,10 +69,10 @@ def fail(_image: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_case_that_fails_without_a_name_is_tried_again_with_a_new_network(model, tmp_path, monkeypatch):
-    job = STAGE._Job(model=model[0], weights=model[1], config=CPU, work=tmp_path)
-    broken = {(model[1], model[0].weights_sha256, CPU.resolved()): [fail]}
-    monkeypatch.setattr(STAGE, "_kept", broken)
-    outcome = STAGE._infer_there(prepared(tmp_path, "innocent"), job, 1)
+    job = Job(model=model[0].model, weights=model[1], config=CPU, work=tmp_path)
+    broken = {(model[1], model[0].model.weights_sha256, resolve(CPU)): [fail]}
+    monkeypatch.setattr(there, "_kept", broken)
+    outcome = there.infer_there(prepared(tmp_path, "innocent"), job, 1)
     assert (outcome.problem, [cost.stage for cost in outcome.costs]) == (None, ["infer"])
     assert outcome.value.logits.is_file()
 
@@ -103,7 +106,7 @@ def has_open(process: psutil.Process, path: Path) -> bool:
 
 
 def inferred(
-    cases: list[Outcome[Prepared]], model: tuple[Model, Weights], work: Path, config: InferenceConfig = CPU
+    cases: list[Outcome[Prepared]], model: tuple[Opened, Weights], work: Path, config: InferenceConfig = CPU
 ) -> dict[str, Outcome[Prediction]]:
     with disable_run_logger():
         return {one.name: one for one in infer.fn(cases, *model, config, work)}
@@ -123,7 +126,7 @@ def test_a_case_that_kills_the_network_s_process_each_time_costs_itself_alone(mo
 
 
 def test_a_case_that_hangs_in_the_network_costs_itself_alone(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(STAGE, "CASE_SECONDS", 3.0)
+    monkeypatch.setattr(stage, "CASE_SECONDS", 3.0)
     outcomes = inferred([prepared(tmp_path, name) for name in ("a", "poison", "b")], model, tmp_path)
     assert [bool(outcomes[name].value) for name in ("a", "poison", "b")] == [True, False, True]
     problem = outcomes["poison"].problem
@@ -142,7 +145,7 @@ def test_a_case_that_was_beside_one_that_kills_is_tried_again_and_has_the_logits
 
 def test_with_torch_too_the_next_cases_are_read_while_one_does_not_come(model, tmp_path, monkeypatch):
     """Its reading hangs beside the network, which goes on with the others."""
-    monkeypatch.setattr(STAGE, "CASE_SECONDS", 6.0)
+    monkeypatch.setattr(stage, "CASE_SECONDS", 6.0)
     cases = [prepared(tmp_path, name) for name in ("poison", "a", "b")]
     torch_there = replace(CPU, backend="torch")
     through = list(inferred(cases, model, tmp_path, torch_there))
@@ -150,16 +153,16 @@ def test_with_torch_too_the_next_cases_are_read_while_one_does_not_come(model, t
 
 
 def test_what_a_large_case_needed_is_given_back_when_the_shard_is_through(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(STAGE, "KEPT_BYTES", 1e12)
+    monkeypatch.setattr(stage, "KEPT_BYTES", 1e12)
     inferred([prepared(tmp_path, "a", side=96)], model, tmp_path)
     kept = bytes_of_the_network_s_process()
-    monkeypatch.setattr(STAGE, "KEPT_BYTES", 0)
+    monkeypatch.setattr(stage, "KEPT_BYTES", 0)
     inferred([prepared(tmp_path, "a", side=96)], model, tmp_path)
     assert bytes_of_the_network_s_process() < kept - 50e6
 
 
 def bytes_of_the_network_s_process() -> int:
-    (life,) = STAGE._network.life
+    (life,) = stage._network.life
     return int(psutil.Process(life.process.pid).memory_full_info().uss)
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from tasks.model import KeepLargest, Model, Plan, Window, load_networks, read_model, save_model
+from tasks.model import KeepLargest, Model, Plan, Window
+from tasks.model.folder import load_networks, read_model, save_model
 from tasks.scan.errors import CheckpointMismatch, ModelNotFound
 from unet import UNet, UNetConfig
 

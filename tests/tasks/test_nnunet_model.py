@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.infer import InferenceConfig, Weights, infer_case
-from tasks.model import Window, load_networks, read_model
+from tasks.infer import InferenceConfig, Weights
+from tasks.infer.case import infer_case
+from tasks.infer.machine import make_ready, resolve
+from tasks.model import Window
+from tasks.model.folder import load_networks, read_model
 from tasks.postprocess import postprocess_case
 from tasks.preprocess import normalise_by, preprocess_case
 from tasks.scan import nifti
@@ -60,7 +63,7 @@ def segment(folder: Path, work: Path, backend: str) -> np.ndarray:
     """Our mask of the scan, as stored."""
     model, image = read_model(folder), write_scan(work / "scan.nii.gz")
     config = InferenceConfig(device="cpu", backend=backend, precision="float32", mirror=True)
-    networks = Weights(folder=folder).ready(model, config.resolved())
+    networks = make_ready(Weights(folder=folder), model, resolve(config))
     case = Case(name="scan", image=image, geometry=read_geometry(image, "scan"))
     prediction = infer_case(preprocess_case(case, model.plan, work), networks, model, config, work)
     segmentation = postprocess_case(prediction, model, work)

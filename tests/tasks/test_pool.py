@@ -15,7 +15,7 @@ from tasks import pool as pool_module
 from tasks import work as work_module
 from tasks.attempt import attempt
 from tasks.cluster import client_of
-from tasks.ingest.discover import ingest_case
+from tasks.ingest.case import ingest_case
 from tasks.ingest.found import Found
 from tasks.pool import PoolConfig, map_cases, open_pool
 from tasks.scan.errors import ServiceUnavailable

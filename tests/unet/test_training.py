@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import mse_loss
 
 from unet import SamplingConfig, Step, TrainingConfig, UNet, UNetConfig, Volume, predict, train
-from unet.augment import AugmentConfig, draw_patch, random_affine
+from unet.augment import draw_patch, random_affine
 from unet.checkpoint import load_tensors, save_tensors
+from unet.config import AugmentConfig
 from unet.metrics import mean_squared_error
 from unet.sampling import draw_batch, foreground_places
 from unet.training import _schedule

@@ -12,9 +12,9 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from unet.config import BackendName
 from unet.model import UNet
 
-BackendName = Literal["auto", "torch", "openvino"]
 Network = Callable[[Tensor], Tensor]
 """Logits (B, K, X, Y, Z), float32, on the image's device, for an image (B, C, X, Y, Z) of any size."""
 

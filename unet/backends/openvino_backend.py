@@ -21,7 +21,7 @@ from unet.backends import Network
 from unet.backends.folding import folded, split_image, with_split_image
 from unet.backends.openvino_graph import graph_of
 from unet.backends.silent_openvino import openvino
-from unet.memory import SMALL_VOXELS
+from unet.config import SMALL_VOXELS
 from unet.model import UNet
 
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tasks.evaluate import EvaluationConfig, evaluate_case
+from tasks.evaluate import EvaluationConfig
+from tasks.evaluate.evaluate import evaluate_case
 from tasks.scan.errors import GridMismatch, UnknownLabel, UnknownSetting
 from tasks.scan.records import Case, Geometry, Segmentation, Source
 from tests.phantoms import affine, box, oblique_affine, write_nifti

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.evaluate import EvaluationConfig, compare_folders
+from tasks.evaluate import EvaluationConfig
+from tasks.evaluate.folders import compare_folders
 from tasks.pool import PoolConfig, open_pool
 from tests.opened import opened_here
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from tasks.evaluate import EvaluationConfig, evaluate_case
+from tasks.evaluate import EvaluationConfig
+from tasks.evaluate.evaluate import evaluate_case
 from tasks.pool import PoolConfig, map_cases, open_pool
-from tasks.report import write_metrics
+from tasks.report.tables import write_metrics
 from tasks.scan.records import Case, Geometry, Outcome, Segmentation, Source
 from tests.clusters import dask_cluster
 from tests.phantoms import affine, sphere, write_nifti

@@ -11,7 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from tasks.ingest import IngestConfig, Intake, find_cases
+from tasks.ingest import IngestConfig, Intake
+from tasks.ingest.ingest import find_cases
 from tasks.pool import PoolConfig, open_pool
 from tasks.scan.errors import DecompressionBomb, UnknownSetting
 from tasks.scan.nifti import read_stored

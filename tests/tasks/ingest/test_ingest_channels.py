@@ -7,7 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from tasks.ingest import Found, discover, ingest_case
+from tasks.ingest import Found
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.ingest.ingest import choose_volume
 from tasks.scan.errors import (
     CaseError,

@@ -8,7 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import MissingSlice, MixedContrasts
 from tasks.scan.records import Case
 from tasks.scan.volume import read_voxels

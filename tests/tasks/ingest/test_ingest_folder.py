@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from tasks.ingest import Search, discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
+from tasks.ingest.layouts import Search
 from tasks.scan.errors import EmptyCohort, MissingSlice, UnknownSetting, UnreadableImage
 from tests.phantoms import affine, box, picture, truncate, write_dicom_series, write_nifti
 

@@ -5,7 +5,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from tasks.ingest import Found, discover, ingest_case
+from tasks.ingest import Found
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import UnknownSetting, UnreadableImage, UnsupportedImage
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ingest import IngestConfig, Intake, find_cases
-from tasks.ingest.ingest import memory_of
+from tasks.ingest import IngestConfig, Intake
+from tasks.ingest.ingest import find_cases, memory_of
 from tasks.pool import PoolConfig, open_pool
 from tests.enhanced import write_segmentation
 from tests.phantoms import affine, box, picture, write_dicom_series, write_nifti

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ingest import IngestConfig, find_cases
-from tasks.ingest.privacy import keyed, load_key, tells_patient, veiled
+from tasks.ingest import IngestConfig
+from tasks.ingest.ingest import find_cases
+from tasks.ingest.look import tells_patient
+from tasks.ingest.privacy import keyed, load_key, veiled
 from tasks.pool import PoolConfig, open_pool
 from tasks.scan.frames import read_frames
 from tests.phantoms import affine, box, edit_dicom, picture, write_dicom_series, write_nifti

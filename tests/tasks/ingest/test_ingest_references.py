@@ -3,7 +3,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import UnsupportedImage
 from tasks.scan.volume import read_labels
 from tests.enhanced import write_enhanced, write_segmentation

@@ -5,7 +5,8 @@ import pydicom
 import pytest
 from pydicom.uid import MediaStorageDirectoryStorage, generate_uid
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import DuplicateSlice, MixedOrientations, TimeSeries, UnreadableImage, UnsupportedImage
 from tests.phantoms import affine, box, edit_dicom, picture, truncate, write_dicom_series
 

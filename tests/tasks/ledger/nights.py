@@ -10,14 +10,20 @@ import torch
 
 from tasks.attempt import attempt
 from tasks.evaluate import EvaluationConfig
-from tasks.evaluate.evaluate import evaluate_case, keep_refused
+from tasks.evaluate.evaluate import evaluate_case
+from tasks.evaluate.unscored import keep_refused
 from tasks.export import ExportConfig
-from tasks.infer import InferenceConfig, Weights, infer_case
+from tasks.infer import InferenceConfig, Weights
+from tasks.infer.case import infer_case
+from tasks.infer.machine import make_ready, resolve
+from tasks.infer.there import open_model
 from tasks.ingest import IngestConfig
 from tasks.ingest.ingest import find_cases
-from tasks.ledger import LEDGER, Ledger, Tonight, describe_recipes, note
-from tasks.ledger.recall import look_up
-from tasks.model import Model, Plan, read_model, save_model
+from tasks.ledger import LEDGER, describe_recipes
+from tasks.ledger.note import note
+from tasks.ledger.recall import Ledger, Tonight, look_up
+from tasks.model import Model, Plan
+from tasks.model.folder import read_model, save_model
 from tasks.postprocess import postprocess_case
 from tasks.preprocess import preprocess_case
 from tasks.report.tables import write_tables
@@ -54,7 +60,8 @@ def train_nothing(folder: Path, seed: int = 0) -> Model:
 def look(home: Home, pool: str | None = None) -> tuple[Tonight, Ledger]:
     """What tonight has to do. `pool`: where files would be read."""
     output = home.path(home.output)
-    recipes = describe_recipes(read_model(home.path("model")), home.inference, home.evaluation, ExportConfig())
+    opened = open_model(Weights(folder=home.path("model")), home.inference)
+    recipes = describe_recipes(opened, home.inference, home.evaluation, ExportConfig())
     ledger = Ledger(path=output / LEDGER, masks=output / "segmentations", recipes=recipes, retry=home.retry)
     references = home.path("references") if home.path("references").is_dir() else None
     config = IngestConfig(settle_seconds=0)
@@ -72,7 +79,7 @@ def night(home: Home, pool: str | None = None) -> tuple[Tonight, dict[str, Outco
     segmented: list[Outcome[Any]] = list(tonight.segmented)
     for case in tonight.due:
         prepared = step("preprocess", preprocess_case, case, model.plan, work)
-        networks = Weights(folder=home.path("model")).ready(model, home.inference.resolved())
+        networks = make_ready(Weights(folder=home.path("model")), model, resolve(home.inference))
         predicted = step("infer", infer_case, prepared, networks, model, home.inference, work)
         segmented.append(step("postprocess", postprocess_case, predicted, model, output / "segmentations"))
     scored = [

@@ -87,9 +87,9 @@ def test_a_module_that_is_loaded_by_name_counts_whatever_the_name_turns_out_to_b
 
 def test_every_stage_of_this_program_counts_the_network_or_the_reader_of_scans():
     assert {"unet.inference", "unet.backends.openvino_backend", "unet.backends.torch_backend"} <= set(
-        code_of("tasks.infer")
+        code_of("tasks.infer.case")
     )
-    assert "openvino" in code_of("tasks.infer")
+    assert "openvino" in code_of("tasks.infer.case")
     assert {"tasks.scan.nifti", "tasks.scan.resample", "scipy"} <= set(code_of("tasks.preprocess"))
     assert "connected-components-3d" in code_of("tasks.postprocess")
     assert "tasks.evaluate.surfaces" in code_of("tasks.evaluate.evaluate")

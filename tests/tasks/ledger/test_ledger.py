@@ -14,6 +14,7 @@ import pytest
 
 from tasks.evaluate import EvaluationConfig
 from tasks.infer import InferenceConfig
+from tasks.infer.machine import resolve
 from tasks.ledger import check_ledger, table
 from tasks.ledger import look as look_module
 from tasks.ledger.recall import look_up
@@ -223,9 +224,8 @@ def test_a_clock_that_was_set_between_two_nights_makes_nothing_new(home, days, m
 
 
 def test_auto_and_the_device_that_it_means_are_one_setting(home):
-    machine = home.inference.resolved()
-    precision = str(machine.precision).removeprefix("torch.")
-    named = InferenceConfig(device="cpu", precision=precision, backend=machine.backend)
+    machine = resolve(home.inference)
+    named = InferenceConfig(device="cpu", precision=machine.precision, backend=machine.backend)
     assert todo(look(replace(home, inference=named))[0]) == {}
 
 

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from tasks.belt import Belt
-from tasks.ledger import LEDGER, Ledger, note
+from tasks.ledger import LEDGER
+from tasks.ledger.note import note
+from tasks.ledger.recall import Ledger
 from tasks.scan.records import Outcome
 
 

@@ -14,11 +14,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tasks.drawing import draw_picture
 from tasks.ingest import SetAside
 from tasks.report.charts import dice_ticks
 from tasks.report.delta import put_aside
 from tasks.report.page import Beside, as_volume, shown_labels, write_page
-from tasks.report.pictures import draw_picture
 from tasks.report.tables import metrics_frame
 from tasks.report.trends import add_night
 from tasks.scan.records import Outcome, Problem

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks.drawing import SIDE, draw_planes, edges, fullest_slice, view_mm
+from tasks.picture import PLANES
 from tasks.pool import PoolConfig, open_pool
-from tasks.report.pictures import PLANES, SIDE, draw_pictures, draw_planes, edges, fullest_slice, view_mm
+from tasks.report.pictures import draw_pictures
 from tasks.scan.errors import GridMismatch
 from tests.phantoms import affine, box, write_nifti
 from tests.tasks.report.cases import on_disk, score

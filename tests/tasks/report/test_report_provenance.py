@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tasks.report import check_runs_before
+from tasks.report.delta import check_runs_before
 from tasks.report.provenance import describe_run, read_run, verify_output, write_run
 from tasks.scan.errors import UnreadableRun
 from tests.tasks.report.cases import broken

@@ -5,7 +5,8 @@ import pydicom
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import MissingSlice, TimeSeries, UnreadableImage
 from tasks.scan.records import Source
 from tasks.scan.volume import read_header, read_voxels

@@ -14,7 +14,8 @@ import SimpleITK
 from pydicom.pixels import apply_rescale
 from pydicom.uid import JPEGExtended12Bit
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.scan.errors import CaseError
 from tasks.scan.frames import is_dicom, read_frames
 from tasks.scan.geometry import canonical_geometry, to_canonical

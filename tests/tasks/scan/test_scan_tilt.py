@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.ingest import discover, ingest_case
+from tasks.ingest.case import ingest_case
+from tasks.ingest.discover import discover
 from tasks.ingest.series import shear_tilted
 from tasks.scan.dicom import read_stack
 from tasks.scan.errors import GantryTilt

@@ -9,9 +9,8 @@ from prefect.logging import disable_run_logger
 
 from tasks.scan.errors import EmptyCohort, UnknownSetting
 from tasks.scan.records import Outcome, Problem
-from tasks.train import Split, describe_dataset, involved, refused, split_cases
 from tasks.train import dataset as dataset_module
-from tasks.train.dataset import read_folds
+from tasks.train.dataset import Split, describe_dataset, involved, read_folds, refused, split_cases
 
 CASES = [Outcome(name=name) for name in ("a1", "a2", "b1", "c1")]
 FOLDS = "case,subject,fold\na1,a,0\na2,a,0\nb1,b,1\n"

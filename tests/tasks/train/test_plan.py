@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tasks.scan.records import Case, Geometry, Source
+from tasks.train.config import PlanConfig
 from tasks.train.fingerprint import Fingerprint
-from tasks.train.plan import PlanConfig, fit_patch, intensity_window, make_plan, target_spacing_mm, topology
+from tasks.train.plan import fit_patch, intensity_window, make_plan, target_spacing_mm, topology
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,7 @@
 """The layer table is the one on the lecture's slides."""
 
 from unet import UNet, UNetConfig, summary
-from unet.summary import layers
+from unet.layer_table import layers
 
 
 def test_the_reference_network_has_the_parameters_of_the_lecture_layer_by_layer():
