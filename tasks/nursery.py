@@ -1,6 +1,6 @@
 """Where the processes of the local pool are born: of one that has imported what the stages need, and does nothing else.
 
-Importing takes a process four seconds, being born of one that has imported takes it none; and a worker that died is
+Importing takes a process two seconds, being born of one that has imported takes it none; and a worker that died is
 replaced as quickly. Only what the standard library has is imported here: `segment-cohort` calls this before anything
 heavy, so that both import at the same time.
 """

@@ -42,6 +42,14 @@ def die_at_three(number: int) -> int:
     return number
 
 
+def die(*_: object) -> None:
+    os._exit(139)
+
+
+def hang(*_: object) -> None:
+    time.sleep(3600)
+
+
 def outgrow_at_two(number: int) -> int:
     """Takes memory, 20 MB at a time and all of it touched, until it is stopped, when `number` is 2."""
     taken = []

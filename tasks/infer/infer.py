@@ -66,7 +66,7 @@ def _opened(weights: Weights, config: InferenceConfig) -> Opened:
         opened: Opened = ask(_network, CASE_SECONDS, OPEN, weights, config)
     except (DiedError, OverdueError) as error:
         raise ServiceUnavailable(
-            f"the network's process {error or 'never answered'} while it opened the model '{weights.folder}'; "
+            f"the network's process {str(error) or 'never answered'} while it opened the model '{weights.folder}'; "
             "see to the machine's memory, then start the run again"
         ) from error
     return opened

@@ -5,6 +5,8 @@ killed, as the kernel does with one that takes too much memory.
 """
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,11 +22,13 @@ from prefect.logging import disable_run_logger
 
 from tasks.infer import InferenceConfig, Opened, Weights, there
 from tasks.infer import infer as stage
-from tasks.infer.config import Job
+from tasks.infer.config import Job, cores
 from tasks.infer.infer import infer, open_network
 from tasks.infer.machine import resolve
 from tasks.model import Model, Plan
 from tasks.model.folder import save_model
+from tasks.named import Named
+from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome, Prediction, Prepared
 from tests.prepared import prepared_from
 from unet import UNet, UNetConfig
@@ -66,6 +70,27 @@ def prepared(folder: Path, name: str, side: int = SIDE) -> Outcome[Prepared]:
 def fail(_image: torch.Tensor) -> torch.Tensor:
     """A network in which another image has left something."""
     raise RuntimeError("data shape after padding")
+
+
+@pytest.mark.parametrize(
+    ("poison", "end", "seconds"), [("die", "ended with code 139", 60.0), ("hang", "never answered", 3.0)]
+)
+def test_a_process_that_ends_while_it_opens_the_model_ends_the_run_by_name(poison, end, seconds, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "OPEN", Named("tests.poison", poison))
+    monkeypatch.setattr(stage, "CASE_SECONDS", seconds)
+    with (
+        pytest.raises(ServiceUnavailable, match=f"the network's process {end} while it opened the model '{tmp_path}'"),
+        open_network(Weights(folder=tmp_path), CPU),
+    ):
+        pass
+
+
+def test_the_network_has_as_many_cores_as_torch_would_take(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    asked = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
+    assert cores() == int(subprocess.run(asked, capture_output=True, check=True).stdout)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert cores() == int(subprocess.run(asked, capture_output=True, check=True).stdout) == 1
 
 
 def test_a_case_that_fails_without_a_name_is_tried_again_with_a_new_network(model, tmp_path, monkeypatch):
