@@ -1,4 +1,4 @@
-"""How a Dask scheduler is reached, by which certificates, and whether that is safe.
+"""How a Dask scheduler is started or reached, by which certificates, and whether that is safe.
 
 Whoever reaches a scheduler has it run any code, as the account of its workers; so does whoever sits on the way.
 """
@@ -9,11 +9,12 @@ from ipaddress import ip_address
 from logging import getLogger
 from typing import Any
 
-from distributed import Client, Security
+from distributed import Client, LocalCluster, Security
 from distributed.comm.addressing import parse_address, parse_host_port
 from prefect import get_run_logger
 from prefect.exceptions import MissingContextError
 
+from tasks.nursery import ENVIRONMENT
 from tasks.pool_config import PoolConfig
 from tasks.scan.errors import ServiceUnavailable, UnknownSetting
 
@@ -41,6 +42,35 @@ def reach(config: PoolConfig, seconds: float) -> str:
             f"no Dask scheduler with a worker answers at {address}: {error}; start it, or leave --dask out"
         ) from error
     return address
+
+
+def start_local(count: int, memory: int, security: Security) -> LocalCluster:
+    """A cluster of `count` processes of this machine, each of which may have so many bytes of `memory`.
+
+    Begun once more when one of them ends while it starts. Raises ServiceUnavailable when that happens again.
+    """
+    try:
+        return _local(count, memory, security)
+    except RuntimeError:  # which is all that Dask calls it
+        _logger().warning("pool: a process ended while it started: all are started again")
+    try:
+        return _local(count, memory, security)
+    except RuntimeError as error:
+        raise ServiceUnavailable(
+            "a process of the pool ended while it started, twice; see to the machine's memory, then start the run again"
+        ) from error
+
+
+def _local(count: int, memory: int, security: Security) -> LocalCluster:
+    return LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        memory_limit=memory,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",  # None means port 8787, of which a machine has one, on every interface
+        env=ENVIRONMENT,
+        security=security,
+    )
 
 
 def client_of(address: str, seconds: float) -> Client:

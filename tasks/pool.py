@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 
 import dask
 import psutil
-from distributed import Client, Future, LocalCluster, Security, wait
+from distributed import Client, Future, Security, wait
 from distributed.scheduler import KilledWorker
 
 from tasks.belt import Belt, Line, at_end, belt_of, take
-from tasks.cluster import certificates, client_of, reach
-from tasks.nursery import ENVIRONMENT, prepare_nursery
+from tasks.cluster import certificates, client_of, reach, start_local
+from tasks.nursery import prepare_nursery
 from tasks.pool_config import PoolConfig
 from tasks.progress import progress_bar
 from tasks.restart import Own, fill_anew, restart_worker_of
@@ -80,15 +80,7 @@ def open_pool(config: PoolConfig) -> Iterator[str]:
                 "distributed.admin.low-level-log-length": 100,  # of its last messages, with the cases in them
             }
         ),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            memory_limit=memory,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # None means port 8787, of which a machine has one, on every interface
-            env=ENVIRONMENT,
-            security=security,
-        ) as cluster,
+        start_local(count, memory, security) as cluster,
     ):
         seen = frozenset(nanny.pid for nanny in cluster.workers.values())
         _own[cluster.scheduler_address] = Own(cluster=cluster, count=count, seen=seen)

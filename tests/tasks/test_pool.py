@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import dask
 import psutil
 import pytest
 from distributed import LocalCluster
@@ -288,3 +289,37 @@ def test_a_pool_of_our_own_that_lost_all_its_processes_is_filled_anew(monkeypatc
 def test_a_process_of_the_pool_computes_in_one_thread(pool):
     done = map_cases(pool, "stage", busy_with_all_libraries, numbers(2))
     assert [case.value for case in done] == [1, 1]
+
+
+DYING = """
+import os, pathlib
+births = pathlib.Path({births!r})
+births.write_text(births.read_text() + "x")
+if len(births.read_text()) <= {deaths}:
+    os._exit(1)
+"""
+
+
+@pytest.fixture
+def dying(tmp_path):
+    """A setting of Dask with which so many processes of a pool, the first that are born, end while they start."""
+
+    def until(deaths: int):
+        births = tmp_path / "births"
+        births.touch()
+        script = tmp_path / "dying.py"
+        script.write_text(DYING.format(births=str(births), deaths=deaths))
+        return dask.config.set({"distributed.worker.preload": [str(script)]})
+
+    return until
+
+
+def test_a_pool_of_which_a_process_ends_while_it_starts_is_started_again(dying):
+    with dying(1), open_pool(PoolConfig(workers=1)) as address:
+        assert [one.value for one in map_cases(address, "double", poison.double, numbers(2))] == [0, 2]
+
+
+def test_a_pool_whose_processes_always_end_while_they_start_ends_the_run_by_name(dying):
+    expected = pytest.raises(ServiceUnavailable, match="a process of the pool ended while it started, twice")
+    with dying(10**6), expected, open_pool(PoolConfig(workers=1)):
+        pass
