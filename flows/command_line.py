@@ -20,6 +20,8 @@ from tasks.scan.errors import PipelineError
 
 POOLED = ("ingest", "train", "run", "evaluate")
 """The commands that need a pool of processes."""
+INTERRUPTED = 130
+"""What a shell has of a command that Ctrl-C ended."""
 EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over (the
 report is written); 2 the run itself could not start, and nothing was touched, or could not go on (a full disk): what is
 on record stays, and the next run goes on from there"""
@@ -47,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         print(f"segment-cohort: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "segment-cohort: interrupted; what is on record stays, and the next run goes on from there", file=sys.stderr
+        )
+        return INTERRUPTED
 
 
 def _load(command: str) -> ModuleType:

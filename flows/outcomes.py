@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -35,9 +34,9 @@ def refuses_by_name(story: Callable[P, State[None]]) -> Callable[P, State[None]]
     @wraps(story)
     def named(*arguments: P.args, **keywords: P.kwargs) -> State[None]:
         outlive_the_terminal()
+        logging.getLogger("prefect.task_runs").addFilter(_plainly)
         try:
-            with _refusals_in_one_line():
-                return story(*arguments, **keywords)
+            return story(*arguments, **keywords)
         except SetupError as error:
             return _refused(error)
         except OSError as error:
@@ -52,21 +51,11 @@ def _refused(error: SetupError) -> State[None]:
     return Failed(message=f"{type(error).__name__}: {error}", data=error)
 
 
-@contextmanager
-def _refusals_in_one_line() -> Iterator[None]:
-    """In this block, Prefect logs a task that ended by a SetupError, or by that of another, without a traceback."""
-
-    def plainly(record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], SetupError | LineStoppedError):
-            record.exc_info = None
-        return True
-
-    logger = logging.getLogger("prefect.task_runs")
-    logger.addFilter(plainly)
-    try:
-        yield
-    finally:
-        logger.removeFilter(plainly)
+def _plainly(record: logging.LogRecord) -> bool:
+    """A task that ended by a SetupError, or by that of another, is logged without a traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], SetupError | LineStoppedError):
+        record.exc_info = None
+    return True
 
 
 def verdict(report: Report) -> State[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,15 @@ LONGEST, LARGEST_BYTES = 16, 5e8
 """What a belt has room for: so many cases, enough for each process of the next stage to take several at a time; or so
 many bytes of work files, and the case that makes it more."""
 POLL_SECONDS = 0.5
+END_SECONDS = 5.0
+"""How long stages that are to stop are waited for: what they use goes away after them, and not under their hands."""
 
 
 class LineStoppedError(Exception):
     """The run ended, or another stage broke, while a stage was at work: it need not go on."""
+
+    def __init__(self) -> None:
+        super().__init__("the run, or another stage, ended meanwhile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +40,8 @@ class Stop:
 
     event: threading.Event = field(default_factory=threading.Event)
     causes: list[BaseException] = field(default_factory=list)
+    at_work: list[None] = field(default_factory=list)
+    """One for each stage that is at work."""
 
 
 class Room(Queue[Outcome[T] | None]):
@@ -89,10 +97,18 @@ def belts(count: int, after: Line[Any] = ()) -> Iterator[Sequence[Belt[Any]]]:
     try:
         yield [Belt(stop=stop) for _ in range(count)]
     except LineStoppedError as error:
+        _let_stages_end(stop)
         raise (stop.causes or [error])[0] from None
     except BaseException:
         stop.event.set()
+        _let_stages_end(stop)
         raise
+
+
+def _let_stages_end(stop: Stop) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while stop.at_work and time.monotonic() < deadline:
+        time.sleep(END_SECONDS / 100)
 
 
 def belt_of(line: Line[T]) -> Belt[T]:
@@ -150,13 +166,17 @@ def hand_on(outcomes: Iterable[Outcome[T]], belt: Belt[T] | None) -> Iterator[Ou
 @contextmanager
 def breaking(line: Line[Any] | None) -> Iterator[None]:
     """An error in this block stops the line of which `line` is a belt, and is what the run is told."""
+    stop = line.stop if isinstance(line, Belt) else Stop()
+    stop.at_work.append(None)
     try:
         yield
     except BaseException as error:
-        if isinstance(line, Belt) and not isinstance(error, LineStoppedError):
-            line.stop.causes.append(error)
-            line.stop.event.set()
+        if not isinstance(error, LineStoppedError):
+            stop.causes.append(error)
+            stop.event.set()
         raise
+    finally:
+        stop.at_work.pop()
 
 
 def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
