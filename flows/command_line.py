@@ -20,16 +20,17 @@ from tasks.scan.errors import PipelineError
 
 POOLED = ("ingest", "train", "run", "evaluate")
 """The commands that need a pool of processes."""
-INTERRUPTED = 130
-"""What a shell has of a command that Ctrl-C ended."""
+INTERRUPTED, GO_ON = 130, "interrupted; what is on record stays: `run` goes on from there, and `train` with --resume"
+"""What a shell has of a command that Ctrl-C ended, and what its user is told."""
 EXIT_CODES = """exit codes: 0 every case segmented or unchanged; 1 some case quarantined, failed or carried over (the
 report is written); 2 the run itself could not start, and nothing was touched, or could not go on (a full disk): what is
-on record stays, and the next run goes on from there"""
+on record stays, and the next run goes on from there; 130 it was interrupted (Ctrl-C), of which the same is true"""
 INGEST_EPILOG = """reads headers only, and of an unchanged folder not even those; a refused case has its reason, what
 was found, what was needed and the remedy (docs/reasons.md); files that are no scan come last. Exit codes: 0 every case
 can be read; 1 some cannot; 2 the look could not start"""
 TRAINING_EXIT_CODES = """exit codes: 0 the model is written, and no case needs attention; 1 some case could not be
-learnt from or segmented (validation/report.html); 2 the training could not start, or its loss was no number any more"""
+learnt from or segmented (validation/report.html); 2 the training could not start, or its loss was no number any more;
+130 it was interrupted (Ctrl-C): --resume goes on"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"segment-cohort: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "segment-cohort: interrupted; what is on record stays, and the next run goes on from there", file=sys.stderr
-        )
+        print(f"segment-cohort: {GO_ON}", file=sys.stderr)
         return INTERRUPTED
 
 
