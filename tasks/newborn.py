@@ -16,8 +16,7 @@ STAGES = (
     *("tasks.infer.there", "tasks.postprocess", "tasks.evaluate.evaluate", "tasks.drawing", "tasks.work"),
 )
 
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all at once; the one that asks decides
 with unwatched():
     for stage in STAGES:
         import_module(stage)
-
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all at once; the one that asks decides
