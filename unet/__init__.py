@@ -7,15 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unet.checkpoint import load_weights, save_weights
-    from unet.config import AugmentConfig, UNetConfig
-    from unet.devices import choose_device, choose_precision
-    from unet.inference import predict
-    from unet.layer_table import summary
-    from unet.losses import segmentation_loss, soft_dice_loss
-    from unet.model import UNet, convolution_parameters
-    from unet.sampling import SamplingConfig, Volume
-    from unet.training import Step, TrainingConfig, train
+    from unet.checkpoint import load_weights as load_weights
+    from unet.checkpoint import save_weights as save_weights
+    from unet.config import AugmentConfig as AugmentConfig
+    from unet.config import UNetConfig as UNetConfig
+    from unet.devices import choose_device as choose_device
+    from unet.devices import choose_precision as choose_precision
+    from unet.inference import predict as predict
+    from unet.layer_table import summary as summary
+    from unet.losses import segmentation_loss as segmentation_loss
+    from unet.losses import soft_dice_loss as soft_dice_loss
+    from unet.model import UNet as UNet
+    from unet.model import convolution_parameters as convolution_parameters
+    from unet.sampling import SamplingConfig as SamplingConfig
+    from unet.sampling import Volume as Volume
+    from unet.training import Step as Step
+    from unet.training import TrainingConfig as TrainingConfig
+    from unet.training import train as train
 
 _HOMES = {
     "checkpoint": ("load_weights", "save_weights"),
@@ -29,25 +37,7 @@ _HOMES = {
     "training": ("Step", "TrainingConfig", "train"),
 }
 
-__all__ = [
-    "AugmentConfig",
-    "SamplingConfig",
-    "Step",
-    "TrainingConfig",
-    "UNet",
-    "UNetConfig",
-    "Volume",
-    "choose_device",
-    "choose_precision",
-    "convolution_parameters",
-    "load_weights",
-    "predict",
-    "save_weights",
-    "segmentation_loss",
-    "soft_dice_loss",
-    "summary",
-    "train",
-]
+__all__ = [name for names in _HOMES.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:
