@@ -73,7 +73,11 @@ class Job:
 
 
 def cores() -> int:
-    """Cores that the network may have: as torch counts them, those that this process may run on, each once."""
+    """Cores that the network may have: as many as torch would take. Asked before there is a pool, for which Dask sets
+    what torch goes by: these variables, or the cores that this process may run on, each counted once."""
+    for variable in ("MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        asked = os.environ.get(variable, "")
+        if asked.isdecimal() and int(asked):
+            return int(asked)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) else min(allowed, psutil.cpu_count(logical=False) or allowed)
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)

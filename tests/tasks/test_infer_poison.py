@@ -85,12 +85,14 @@ def test_a_process_that_ends_while_it_opens_the_model_ends_the_run_by_name(poiso
         pass
 
 
-def test_the_network_has_as_many_cores_as_torch_would_take(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+@pytest.mark.parametrize("setting", [{}, {"OMP_NUM_THREADS": "1"}, {"MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "2"}])
+def test_the_network_has_as_many_cores_as_torch_would_take(setting, monkeypatch):
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in setting.items():
+        monkeypatch.setenv(variable, value)
     asked = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
     assert cores() == int(subprocess.run(asked, capture_output=True, check=True).stdout)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert cores() == int(subprocess.run(asked, capture_output=True, check=True).stdout) == 1
 
 
 def test_a_case_that_fails_without_a_name_is_tried_again_with_a_new_network(model, tmp_path, monkeypatch):
