@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution, distributions, packages_distributions, version
@@ -17,6 +18,8 @@ from pathlib import Path
 TRIES = 20
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("tasks", "unet")
+LOADERS = ("import_module", "Named")
+"""What takes a module by its name."""
 ORCHESTRATION = frozenset(
     {
         f"tasks.{name}"
@@ -48,7 +51,7 @@ def code_of(module: str) -> dict[str, str]:
     """What the result of a stage that `module` defines depends on: our modules with their checksums, and packages."""
     ours, others = _reached(module)
     packages = {name for package in others for name in _distributions_of(package)}
-    return {name: _checksum(name) for name in sorted(ours)} | {name: version(name) for name in sorted(packages)}
+    return {name: _read(name).checksum for name in sorted(ours)} | {name: version(name) for name in sorted(packages)}
 
 
 @cache
@@ -84,18 +87,38 @@ def _reached(module: str) -> tuple[set[str], set[str]]:
     return ours, others - ORCHESTRATORS - sys.stdlib_module_names
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A module of ours: what it executes, as a checksum, and what it takes from which module."""
+
+    checksum: str
+    modules: frozenset[str]
+    names: tuple[tuple[str, str], ...]
+    """The module, and the name there, of each `from module import name`."""
+
+
 @cache
-def _imports(module: str) -> frozenset[str]:
-    """All modules that a module of ours takes something from; what it takes from a package of ours, where that is."""
-    found: set[str] = set()
-    for node in ast.walk(_tree(module)):
+def _read(module: str) -> _Source:
+    tree = _tree(module)
+    modules: set[str] = set()
+    names: list[tuple[str, str]] = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {_home(node.module, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Call) and _called(node.func) == "import_module":
-            found |= _by_name(node.args[0])
-    return frozenset(found)
+            names += [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Call) and _called(node.func) in LOADERS:
+            modules |= _by_name(node.args[0])
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
+    checksum = sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return _Source(checksum=checksum, modules=frozenset(modules), names=tuple(names))
+
+
+def _imports(module: str) -> set[str]:
+    """All modules that a module of ours takes something from; what it takes from a package of ours, where that is."""
+    source = _read(module)
+    return {*source.modules, *(_home(*name) for name in source.names)}
 
 
 def _called(function: ast.expr) -> str:
@@ -119,18 +142,7 @@ def _home(module: str, name: str) -> str:
     file = _file(module)
     if file is None or file.name != "__init__.py":
         return module
-    shown = (node for node in ast.walk(_tree(module)) if isinstance(node, ast.ImportFrom) and node.module)
-    homes = (node.module for node in shown if any((alias.asname or alias.name) == name for alias in node.names))
-    return next(homes, None) or module
-
-
-@cache
-def _checksum(module: str) -> str:
-    tree = _tree(module)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
-    return sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return next((home for home, shown in _read(module).names if shown == name), module)
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch):
 
 
 def forget():
-    for function in (code.code_of, code._imports, code._checksum):
+    for function in (code.code_of, code._read):
         function.cache_clear()
 
 
@@ -82,6 +82,11 @@ def test_comments_docstrings_layout_and_modules_it_does_not_use_are_no_change(pr
 @pytest.mark.parametrize("name", ['"unet.training"', 'f"unet.train{which}"', 'f"unet.{which}"'])
 def test_a_module_that_is_loaded_by_name_counts_whatever_the_name_turns_out_to_be(project, name):
     edit(project, "tasks/stage.py", "blur(image)", f"import_module({name}).fit(image)")
+    assert "unet.training" in version()
+
+
+def test_a_function_that_is_known_by_its_name_counts_with_its_module(project):
+    edit(project, "tasks/stage.py", "blur(image)", 'Named("unet.training", "fit")(image)')
     assert "unet.training" in version()
 
 
