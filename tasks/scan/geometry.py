@@ -7,6 +7,7 @@ holds the same voxels in the axis order and directions closest to RAS+; nothing 
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -108,8 +109,10 @@ def affine_from_lps(directions: NDArray[Any], spacing_mm: NDArray[Any], origin_m
     return as_affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
 
 
+@lru_cache(maxsize=64)  # a case asks eight times, and a singular value decomposition is behind it
 def _orientation(geometry: Geometry) -> NDArray[np.float64]:
     orientation: NDArray[np.float64] = io_orientation(np.array(geometry.affine))
+    orientation.flags.writeable = False
     return orientation
 
 
