@@ -9,12 +9,11 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from tasks.scan.errors import CaseError, OutOfMemory, UnwritableOutput
 from tasks.scan.records import Case, Cost, Located, Outcome, Problem
 
-B = TypeVar("B")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 """What the system says when nothing more can be written: no case after this one would fare better.
 

@@ -96,12 +96,12 @@ def belts(count: int, after: Line[Any] = ()) -> Iterator[Sequence[Belt[Any]]]:
     stop = after.stop if isinstance(after, Belt) else Stop()
     try:
         yield [Belt(stop=stop) for _ in range(count)]
-    except LineStoppedError as error:
-        _let_stages_end(stop)
-        raise (stop.causes or [error])[0] from None
-    except BaseException:
+    except BaseException as error:
         stop.event.set()
-        _let_stages_end(stop)
+        if not isinstance(after, Belt):  # the whole line: its parts need not wait each for themselves
+            _let_stages_end(stop)
+        if isinstance(error, LineStoppedError):
+            raise (stop.causes or [error])[0] from None
         raise
 
 

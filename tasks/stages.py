@@ -1,6 +1,7 @@
 """The stages that the pool computes, as Prefect tasks: each hands the cases of a shard on as they are finished.
 
-What a stage does to a case is in the module that it names here, which only the processes of the pool import.
+What a stage does to a case is in the module that it names here, which only the processes of the pool import; what an
+export needs is imported when there is one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tasks.belt import Belt, Line, arriving, hand_on
 from tasks.case_log import logged
 from tasks.evaluate.config import EvaluationConfig
 from tasks.evaluate.unscored import keep_refused
-from tasks.export import DICOM, ExportConfig
+from tasks.export import DICOM, ExportConfig, export_case
 from tasks.model import Model
 from tasks.named import Named
 from tasks.pool import stream_cases
@@ -25,7 +26,6 @@ from tasks.scan.records import Case, Outcome, Prediction, Prepared, Scores, Segm
 PREPROCESS = Named("tasks.preprocess", "preprocess_case")
 POSTPROCESS = Named("tasks.postprocess", "postprocess_case")
 EVALUATE = Named("tasks.evaluate.evaluate", "evaluate_case")
-EXPORT = Named("tasks.export", "export_case")
 
 
 @task(name="preprocess", cache_policy=NO_CACHE)
@@ -85,5 +85,5 @@ def _without_logits(
 
 
 def _exported(cases: Line[Scores], labels: Mapping[int, str], folder: Path, pool: str) -> Iterator[Outcome[Scores]]:
-    for before, after in stream_cases(pool, "export", EXPORT, cases, labels, folder):
+    for before, after in stream_cases(pool, "export", export_case, cases, labels, folder):
         yield replace(after, value=after.value or before.value, problem=before.problem or after.problem)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import belt as belt_module
-from tasks.belt import Belt, LineStoppedError, arriving, belts, finished, hand_on, in_order, weight
+from tasks.belt import Belt, LineStoppedError, arriving, belts, breaking, finished, hand_on, in_order, weight
 from tasks.pool import map_cases, stream_cases
 from tasks.scan.records import Outcome, Prediction
 from tests import poison
@@ -116,6 +116,20 @@ def test_a_stage_that_waits_is_told_when_the_run_ends():
         interrupted()
     thread.join(timeout=5)
     assert not thread.is_alive()
+
+
+def test_stages_that_do_not_end_are_waited_for_once_however_many_belts_the_line_has(monkeypatch):
+    monkeypatch.setattr(belt_module, "END_SECONDS", 2.0)
+
+    def interrupted():
+        with belts(1) as (whole,), belts(1, after=whole), belts(1, after=whole) as (last,), breaking(last):
+            last.stop.at_work.append(None)  # of another stage, which goes on
+            raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert 2.0 <= time.monotonic() - start < 3.9
 
 
 def test_outcomes_go_back_to_the_order_of_their_cases():
