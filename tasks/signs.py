@@ -138,10 +138,11 @@ def has_other_neighbour(classes: NDArray[Any]) -> NDArray[np.bool_]:
     """Where a voxel, or a pixel, of `classes` (any number of axes) has a face neighbour of another class."""
     other = np.zeros(classes.shape, bool)
     for axis in range(classes.ndim):
-        differ = np.diff(classes, axis=axis) != 0
-        before = (slice(None),) * axis
-        other[(*before, slice(None, -1))] |= differ
-        other[(*before, slice(1, None))] |= differ
+        around = (slice(None),) * axis
+        low, high = (*around, slice(None, -1)), (*around, slice(1, None))
+        differ = classes[low] != classes[high]
+        other[low] |= differ
+        other[high] |= differ
     return other
 
 
