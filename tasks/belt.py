@@ -44,6 +44,26 @@ class Stop:
     """One for each stage that is at work."""
 
 
+class Bell:
+    """Rung when something happened that stages of a line may wait for: a case arrived, or a process has time."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.rings = 0
+        """How often it was rung so far."""
+
+    def ring(self) -> None:
+        """All that wait go on."""
+        with self._condition:
+            self.rings += 1
+            self._condition.notify_all()
+
+    def wait(self, rings: int, seconds: float) -> None:
+        """Returns when it was rung more than `rings` times: what happened since they were read is not missed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.rings > rings, seconds)
+
+
 class Room(Queue[Outcome[T] | None]):
     """A queue that is as full as what is in it is heavy."""
 
@@ -81,6 +101,8 @@ class Belt(Generic[T]):
     queue: Queue[Outcome[T] | None] = field(default_factory=lambda: Room(LONGEST))
     stop: Stop = field(default_factory=Stop)
     """One for all belts of a line: a stage that broke takes nothing more, and the one before it would wait for ever."""
+    bell: Bell = field(default_factory=Bell)
+    """One for all belts of a line, whose stages share the processes."""
 
 
 Line = Sequence[Outcome[T]] | Belt[T]
@@ -93,11 +115,13 @@ def belts(count: int, after: Line[Any] = ()) -> Iterator[Sequence[Belt[Any]]]:
 
     The line stops when one of its stages breaks, or this block is left by an exception; raises what the stage raised.
     """
-    stop = after.stop if isinstance(after, Belt) else Stop()
+    longer = after if isinstance(after, Belt) else Belt()
+    stop = longer.stop
     try:
-        yield [Belt(stop=stop) for _ in range(count)]
+        yield [Belt(stop=stop, bell=longer.bell) for _ in range(count)]
     except BaseException as error:
         stop.event.set()
+        longer.bell.ring()
         if not isinstance(after, Belt):  # the whole line: its parts need not wait each for themselves
             _let_stages_end(stop)
         if isinstance(error, LineStoppedError):
@@ -140,11 +164,6 @@ def take(belt: Belt[T], *, wait: bool) -> Outcome[T] | None:
     raise LineStoppedError
 
 
-def at_end(belt: Belt[Any]) -> bool:
-    """Whether `belt` is empty and will stay so."""
-    return bool(belt.queue.queue) and belt.queue.queue[0] is None
-
-
 def arriving(line: Line[T]) -> Iterator[Outcome[T]]:
     """Each outcome of `line` when it arrives."""
     belt = belt_of(line)
@@ -166,7 +185,8 @@ def hand_on(outcomes: Iterable[Outcome[T]], belt: Belt[T] | None) -> Iterator[Ou
 @contextmanager
 def breaking(line: Line[Any] | None) -> Iterator[None]:
     """An error in this block stops the line of which `line` is a belt, and is what the run is told."""
-    stop = line.stop if isinstance(line, Belt) else Stop()
+    belt = line if isinstance(line, Belt) else Belt()
+    stop = belt.stop
     stop.at_work.append(None)
     try:
         yield
@@ -174,6 +194,7 @@ def breaking(line: Line[Any] | None) -> Iterator[None]:
         if not isinstance(error, LineStoppedError):
             stop.causes.append(error)
             stop.event.set()
+            belt.bell.ring()
         raise
     finally:
         stop.at_work.pop()
@@ -182,6 +203,7 @@ def breaking(line: Line[Any] | None) -> Iterator[None]:
 def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
     if belt is not None:
         put_unless_stopped(belt.queue, outcome, belt.stop)
+        belt.bell.ring()
 
 
 def put_unless_stopped(queue: Queue[Any], thing: Any, stop: Stop) -> None:

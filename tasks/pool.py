@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 import dask
 import psutil
-from distributed import Client, Future, Security, wait
+from distributed import Client, Future, Security
 from distributed.scheduler import KilledWorker
 
-from tasks.belt import Belt, Line, at_end, belt_of, take
+from tasks.belt import Belt, Line, belt_of, take
 from tasks.cluster import certificates, client_of, reach, start_local
 from tasks.nursery import prepare_nursery
 from tasks.pool_config import PoolConfig
@@ -52,8 +52,6 @@ CALM_SECONDS = 3.0
 TRIES = 2
 """How often a case is tried alone that was in the hands of a process that died."""
 CHECK_SECONDS = 1.0
-ARRIVAL_SECONDS = 0.05
-"""How long a stage that waits for its cases in hand looks away from those that arrive."""
 
 _own: dict[str, Own] = {}
 """The local pools of this process by address."""
@@ -151,10 +149,11 @@ def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> 
 def _run_window(window: Window) -> Iterator[Step]:
     places, checked = count(), time.monotonic()
     while True:
+        rings = window.belt.bell.rings
         yield from _take_in(window, places)
         if not window.running and not _try_suspect(window):
             return
-        finished = _finished(window.running, window.belt)
+        finished = _finished(window, rings)
         if not finished and time.monotonic() - checked > CHECK_SECONDS:
             _check_workers(window.client)
             checked = time.monotonic()
@@ -211,7 +210,7 @@ def _arrived(window: Window, places: Iterator[int], *, wait: bool) -> tuple[list
 def _submit(window: Window, cases: Sequence[Place]) -> None:
     """Gives `cases` to the pool; a slot must have been taken for them."""
     future = window.client.submit(attempt_here, window.packed_work, pack([case for _, case in cases]), pure=False)
-    future.add_done_callback(lambda _: window.slots.release())  # when it ends, not when its stage has time for it
+    future.add_done_callback(lambda _: _ended(window))  # when it ends, not when its stage has time for it
     window.running[future] = Batch(cases=tuple(cases), since=time.monotonic())
 
 
@@ -246,13 +245,16 @@ def _end_late(window: Window) -> Iterator[Step]:
         yield from ((place, case, timed_out(case, window.work)) for place, case in batch.cases)
 
 
-def _finished(running: Mapping[Future[Any], Any], belt: Belt[Any]) -> list[Future[Any]]:
-    """The futures that ended, waiting for the first: a second at most, and only briefly while more cases may arrive."""
-    seconds = 1.0 if at_end(belt) else ARRIVAL_SECONDS
-    try:
-        return list(wait(list(running), timeout=seconds, return_when="FIRST_COMPLETED").done)
-    except TimeoutError:
-        return []
+def _ended(window: Window) -> None:
+    window.slots.release()
+    window.belt.bell.ring()
+
+
+def _finished(window: Window, rings: int) -> list[Future[Any]]:
+    """The futures that ended; while none has, it waits for the next ring after `rings`, a second at most."""
+    if not any(future.done() for future in window.running):
+        window.belt.bell.wait(rings, CHECK_SECONDS)
+    return [future for future in window.running if future.done()]
 
 
 def _check_workers(client: Client) -> None:

@@ -81,6 +81,11 @@ def linger(number: int, folder: Path) -> int:
     return number
 
 
+def doze(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
 def refuse_odd(number: int) -> int:
     return refuse_at_one(number % 2) + number
 

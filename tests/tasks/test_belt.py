@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import belt as belt_module
+from tasks import pool as pool_module
 from tasks.belt import Belt, LineStoppedError, arriving, belts, breaking, finished, hand_on, in_order, weight
 from tasks.pool import map_cases, stream_cases
 from tasks.scan.records import Outcome, Prediction
@@ -179,3 +180,33 @@ def test_the_first_stage_that_broke_is_what_is_raised():
 def test_a_process_of_the_pool_has_one_thread_for_its_numbers_and_no_plugins(pool):
     (found,) = map_cases(pool, "environment", poison.environment, numbers(1))
     assert found.value == {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PREFECT_PLUGINS_ENABLED": "false"}
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_stage_at_work_hears_of_a_case_that_arrives_and_of_a_process_that_another_stage_gives_back(
+    pool, monkeypatch, busy
+):
+    """Both of the pool's processes have something to do, or one: the short case need not wait for the long one."""
+    monkeypatch.setattr(pool_module, "CHECK_SECONDS", 60.0)
+    done: list[float] = []
+
+    def one_after_the_other(*seconds: float):
+        for number in seconds:
+            yield Outcome(name=f"{number} s", value=number)
+            time.sleep(0.5)
+
+    def work(line: Belt[float], seen: list[float]):
+        seen.extend(outcome.value for _, outcome in stream_cases(pool, "doze", poison.doze, line))
+
+    with belts(2) as (own, other):
+        threads = [
+            threading.Thread(target=work, args=(own, done)),
+            threading.Thread(target=work, args=(other, [])),
+            threading.Thread(target=lambda: list(hand_on(one_after_the_other(6.0, 0.1), own))),
+            threading.Thread(target=lambda: list(hand_on(one_after_the_other(*[1.5] * busy), other))),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+    assert done == [0.1, 6.0]
