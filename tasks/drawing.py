@@ -134,7 +134,7 @@ def _write_on(grey: Pixels, axes: tuple[int, int], side_mm: float) -> Pixels:
     places, black, white = _writing(axes, bar_mm)
     written = grey.copy()
     written[places] = black + grey[places].astype(int) * (white - black) // WHITE
-    start = BAR_END - round(bar_mm / side_mm * SIDE)
+    start = max(BAR_END - round(bar_mm / side_mm * SIDE), 1)  # an image may be smaller than the shortest bar
     written[BAR_END - 1 : BAR_END + 3, start - 1 : BAR_END + 2] = 0
     written[BAR_END : BAR_END + 2, start : BAR_END + 1] = WHITE
     return written

@@ -81,6 +81,29 @@ def test_right_anterior_and_superior_are_on_the_left_the_left_and_the_top(tmp_pa
     assert middles == {"axial": (True, True), "coronal": (True, True), "sagittal": (True, True)}
 
 
+@pytest.mark.parametrize(("spacing_mm", "bar_mm"), [(1.0, 5), (0.01, 1)])
+def test_the_bar_is_as_long_as_it_says_or_as_the_picture_where_that_is_shorter(tmp_path, spacing_mm, bar_mm):
+    """A cube of 16 voxels in a view of 25.6: a pixel is a fourteenth of a voxel."""
+    cube = box((40, 40, 40), (12, 12, 12), (28, 28, 28))
+    plane = drawn(on_disk(tmp_path, "A", cube, np.zeros_like(cube), (spacing_mm,) * 3).value)["axial"]
+    (others,) = np.nonzero((plane[SIDE - 14] < 255).any(axis=-1))  # columns that are not white, in the bar's row
+    before, after = others[others < SIDE - 14].max(), others[others > SIDE - 14].min()
+    assert after - before - 2 == min(round(bar_mm / (25.6 * spacing_mm) * SIDE), SIDE - 15)
+
+
+def test_the_darkest_and_the_brightest_that_are_seen_make_the_greys_and_nothing_beyond_the_scan(tmp_path):
+    """Of a scan that ends beside the structure, much of the picture lies beyond: it is black, and darkens nothing."""
+    cube = box((16, 40, 40), (2, 12, 12), (14, 28, 28))
+    case = on_disk(tmp_path, "A", cube, np.zeros_like(cube), (1, 1, 1)).value
+    scan = 1000 + 10 * np.arange(16)[:, None, None] + 0 * cube.astype(np.int16)
+    write_nifti(case.segmentation.case.image.files[0], scan.astype(np.int16), affine((1, 1, 1)))
+    row = drawn(case)["axial"][40]
+    greys = np.unique(row[row.max(axis=-1) == row.min(axis=-1)])
+    assert len(greys) == 16 + (0 not in np.unique(row))
+    assert (greys[0], greys[-1]) == (0, 255)
+    assert np.diff(greys).max() <= 20
+
+
 def test_reference_and_prediction_have_their_own_colours(tmp_path):
     reference, prediction = box((20, 20, 20), (5, 5, 5), (15, 15, 15)), box((20, 20, 20), (8, 8, 8), (12, 12, 12))
     case = on_disk(tmp_path, "A", reference, prediction, (1, 1, 1))
