@@ -49,20 +49,15 @@ def load(path: Path) -> Labels:
     return np.asarray(nibabel.load(path).dataobj).astype(int)
 
 
-def own_border(mask: Labels, reference: Labels) -> Labels:
-    """The reference, labelled as `mask` is where both have any label: only borders between labels are wrong."""
-    return np.where((mask > 0) & (reference > 0), mask, reference)
-
-
-def own_surface(mask: Labels, reference: Labels) -> Labels:
-    """`mask`, labelled as the reference is where both have any label: only its surface is wrong."""
-    return np.where((mask > 0) & (reference > 0), reference, mask)
+def filled(outline: Labels, inside: Labels) -> Labels:
+    """`outline`, labelled as `inside` is where both have any label."""
+    return np.where((outline > 0) & (inside > 0), inside, outline)
 
 
 CORRECTIONS: dict[str, Callable[[Labels, Labels], Labels]] = {
     "as they are": lambda mask, _: mask,
-    "with the reference's borders between labels": own_surface,
-    "with the reference's surface": own_border,
+    "with the reference's borders between labels": filled,
+    "with the reference's surface": lambda mask, reference: filled(reference, mask),
 }
 
 

@@ -34,16 +34,6 @@ class LineStoppedError(Exception):
         super().__init__("the run, or another stage, ended meanwhile")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Stop:
-    """Whether a line is to stop, and what stopped it: the first error of any of its stages."""
-
-    event: threading.Event = field(default_factory=threading.Event)
-    causes: list[BaseException] = field(default_factory=list)
-    at_work: list[None] = field(default_factory=list)
-    """One for each stage that is at work."""
-
-
 class Bell:
     """Rung when something happened that stages of a line may wait for: a case arrived, or a process has time."""
 
@@ -62,6 +52,23 @@ class Bell:
         """Returns when it was rung more than `rings` times: what happened since they were read is not missed."""
         with self._condition:
             self._condition.wait_for(lambda: self.rings > rings, seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stop:
+    """Whether a line is to stop, and what stopped it: the first error of any of its stages."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+    causes: list[BaseException] = field(default_factory=list)
+    at_work: list[None] = field(default_factory=list)
+    """One for each stage that is at work."""
+    bell: Bell = field(default_factory=Bell)
+    """Of the line, whose stages share the processes."""
+
+    def now(self) -> None:
+        """The line is to stop, which all that wait hear."""
+        self.event.set()
+        self.bell.ring()
 
 
 class Room(Queue[Outcome[T] | None]):
@@ -101,8 +108,6 @@ class Belt(Generic[T]):
     queue: Queue[Outcome[T] | None] = field(default_factory=lambda: Room(LONGEST))
     stop: Stop = field(default_factory=Stop)
     """One for all belts of a line: a stage that broke takes nothing more, and the one before it would wait for ever."""
-    bell: Bell = field(default_factory=Bell)
-    """One for all belts of a line, whose stages share the processes."""
 
 
 Line = Sequence[Outcome[T]] | Belt[T]
@@ -115,13 +120,11 @@ def belts(count: int, after: Line[Any] = ()) -> Iterator[Sequence[Belt[Any]]]:
 
     The line stops when one of its stages breaks, or this block is left by an exception; raises what the stage raised.
     """
-    longer = after if isinstance(after, Belt) else Belt()
-    stop = longer.stop
+    stop = after.stop if isinstance(after, Belt) else Stop()
     try:
-        yield [Belt(stop=stop, bell=longer.bell) for _ in range(count)]
+        yield [Belt(stop=stop) for _ in range(count)]
     except BaseException as error:
-        stop.event.set()
-        longer.bell.ring()
+        stop.now()
         if not isinstance(after, Belt):  # the whole line: its parts need not wait each for themselves
             _let_stages_end(stop)
         if isinstance(error, LineStoppedError):
@@ -185,16 +188,14 @@ def hand_on(outcomes: Iterable[Outcome[T]], belt: Belt[T] | None) -> Iterator[Ou
 @contextmanager
 def breaking(line: Line[Any] | None) -> Iterator[None]:
     """An error in this block stops the line of which `line` is a belt, and is what the run is told."""
-    belt = line if isinstance(line, Belt) else Belt()
-    stop = belt.stop
+    stop = line.stop if isinstance(line, Belt) else Stop()
     stop.at_work.append(None)
     try:
         yield
     except BaseException as error:
         if not isinstance(error, LineStoppedError):
             stop.causes.append(error)
-            stop.event.set()
-            belt.bell.ring()
+            stop.now()
         raise
     finally:
         stop.at_work.pop()
@@ -203,7 +204,7 @@ def breaking(line: Line[Any] | None) -> Iterator[None]:
 def _put(belt: Belt[T] | None, outcome: Outcome[T] | None) -> None:
     if belt is not None:
         put_unless_stopped(belt.queue, outcome, belt.stop)
-        belt.bell.ring()
+        belt.stop.bell.ring()
 
 
 def put_unless_stopped(queue: Queue[Any], thing: Any, stop: Stop) -> None:

@@ -105,11 +105,11 @@ def _voxels_of_pixels(shape: tuple[int, ...], step_mm: Interval, view: tuple[Int
 
     Beyond the image it is -1.
     """
-    across, up = (
-        np.floor((low + (np.arange(SIDE)[::-1] + 0.5) * (high - low) / SIDE) / step).astype(int)
-        for step, (low, high) in zip(step_mm, view, strict=True)
-    )
-    return tuple(np.where((i >= 0) & (i < length), i, -1) for i, length in zip((across, up), shape, strict=True))
+    shown = []
+    for length, step, (low, high) in zip(shape, step_mm, view, strict=True):
+        index = np.floor((low + (np.arange(SIDE)[::-1] + 0.5) * (high - low) / SIDE) / step).astype(int)
+        shown.append(np.where((index >= 0) & (index < length), index, -1))
+    return tuple(shown)
 
 
 def _enlarged(plane: NDArray[Any], shown: Indices) -> NDArray[Any]:

@@ -43,7 +43,7 @@ def side_by_side(
         with breaking(belt):
             yield from _until_all_ended(done, lanes, belt)
     except BaseException:
-        belt.stop.event.set()
+        belt.stop.now()
         raise
     finally:
         for thread in threads:

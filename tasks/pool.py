@@ -149,7 +149,7 @@ def _work_through(pool: str, work: Work, belt: Belt[Any], total: int | None) -> 
 def _run_window(window: Window) -> Iterator[Step]:
     places, checked = count(), time.monotonic()
     while True:
-        rings = window.belt.bell.rings
+        rings = window.belt.stop.bell.rings
         yield from _take_in(window, places)
         if not window.running and not _try_suspect(window):
             return
@@ -247,13 +247,13 @@ def _end_late(window: Window) -> Iterator[Step]:
 
 def _ended(window: Window) -> None:
     window.slots.release()
-    window.belt.bell.ring()
+    window.belt.stop.bell.ring()
 
 
 def _finished(window: Window, rings: int) -> list[Future[Any]]:
     """The futures that ended; while none has, it waits for the next ring after `rings`, a second at most."""
     if not any(future.done() for future in window.running):
-        window.belt.bell.wait(rings, CHECK_SECONDS)
+        window.belt.stop.bell.wait(rings, CHECK_SECONDS)
     return [future for future in window.running if future.done()]
 
 

@@ -200,10 +200,10 @@ def test_a_stage_at_work_hears_of_a_case_that_arrives_and_of_a_process_that_anot
 
     with belts(2) as (own, other):
         threads = [
-            threading.Thread(target=work, args=(own, done)),
-            threading.Thread(target=work, args=(other, [])),
-            threading.Thread(target=lambda: list(hand_on(one_after_the_other(6.0, 0.1), own))),
-            threading.Thread(target=lambda: list(hand_on(one_after_the_other(*[1.5] * busy), other))),
+            threading.Thread(target=work, args=(own, done), daemon=True),
+            threading.Thread(target=work, args=(other, []), daemon=True),
+            threading.Thread(target=lambda: list(hand_on(one_after_the_other(6.0, 0.1), own)), daemon=True),
+            threading.Thread(target=lambda: list(hand_on(one_after_the_other(*[1.5] * busy), other)), daemon=True),
         ]
         for thread in threads:
             thread.start()
