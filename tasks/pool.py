@@ -33,7 +33,7 @@ from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome
 from tasks.slots import forget, slots_of
 from tasks.window import TOGETHER, Window
-from tasks.work import Batch, Place, Work, attempt_here, blamed, collect, overdue, pack, timed_out
+from tasks.work import Batch, Place, Work, attempt_here, blamed, fetch, overdue, pack, timed_out
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -160,7 +160,7 @@ def _run_window(window: Window) -> Iterator[Step]:
         for future in finished:
             batch = window.running.pop(future)
             try:
-                results = collect(future)
+                results = batch.answer.result()
             except KilledWorker:
                 if all(window.alone[place] < TRIES for place, _ in batch.cases):
                     window.suspects.extend(batch.cases)
@@ -168,10 +168,9 @@ def _run_window(window: Window) -> Iterator[Step]:
                     continue
                 results = blamed(future, window.work.stage, batch)
             except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
-                window.running[future] = batch.anew()
+                _wait_for(window, future, batch.cases)
                 _check_workers(window.client)
                 continue
-            future.release()
             window.recent.append(sum(one.costs[-1].seconds for one in results if one.costs) / len(results))
             yield from ((place, case, result) for (place, case), result in zip(batch.cases, results, strict=True))
         yield from _end_late(window)
@@ -210,8 +209,18 @@ def _arrived(window: Window, places: Iterator[int], *, wait: bool) -> tuple[list
 def _submit(window: Window, cases: Sequence[Place]) -> None:
     """Gives `cases` to the pool; a slot must have been taken for them."""
     future = window.client.submit(attempt_here, window.packed_work, pack([case for _, case in cases]), pure=False)
-    future.add_done_callback(lambda _: _ended(window))  # when it ends, not when its stage has time for it
-    window.running[future] = Batch(cases=tuple(cases), since=time.monotonic())
+    _wait_for(window, future, cases)
+
+
+def _wait_for(window: Window, future: Future[Any], cases: Sequence[Place]) -> None:
+    """`future` is running from now on, until its outcomes are here.
+
+    They are fetched when it ends, not when its stage has time for it, and before its process is given anything else,
+    which may end that process, and with it whatever it still holds.
+    """
+    batch = Batch(cases=tuple(cases), since=time.monotonic())
+    window.running[future] = batch
+    future.add_done_callback(lambda ended: _ended(window, ended, batch))
 
 
 def _try_suspect(window: Window) -> bool:
@@ -245,16 +254,18 @@ def _end_late(window: Window) -> Iterator[Step]:
         yield from ((place, case, timed_out(case, window.work)) for place, case in batch.cases)
 
 
-def _ended(window: Window) -> None:
-    window.slots.release()
+def _ended(window: Window, future: Future[Any], batch: Batch) -> None:
+    fetch(future, batch.answer)
+    if not isinstance(batch.answer.exception(), TimeoutError):  # else a process has it again
+        window.slots.release()
     window.belt.stop.bell.ring()
 
 
 def _finished(window: Window, rings: int) -> list[Future[Any]]:
-    """The futures that ended; while none has, it waits for the next ring after `rings`, a second at most."""
-    if not any(future.done() for future in window.running):
+    """The futures whose outcomes are here; while none is, it waits for a ring after `rings`, a second at most."""
+    if not any(batch.answer.done() for batch in window.running.values()):
         window.belt.stop.bell.wait(rings, CHECK_SECONDS)
-    return [future for future in window.running if future.done()]
+    return [future for future, batch in window.running.items() if batch.answer.done()]
 
 
 def _check_workers(client: Client) -> None:

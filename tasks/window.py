@@ -13,9 +13,10 @@ from distributed import Client, Future
 from tasks.belt import Belt
 from tasks.work import Batch, Place, Work
 
-TOGETHER, TOGETHER_SECONDS = 8, 0.25
+TOGETHER, TOGETHER_SECONDS = 4, 0.25
 """How many cases travel in a future at most, and about how long it takes. If one kills its process, the others in the
-future are done again: few, so that one bad case of fifty costs less than ten executions more."""
+future are done again, and so are those of another that had just ended there, if they were not fetched yet: few, so that
+one bad case of fifty costs less than ten executions more."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

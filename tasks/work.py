@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as Answer
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -43,10 +45,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What a process was given: cases with their places in the line, and since when it has them."""
+    """What a process was given: cases with their places in the line, since when it has them, and what came of them."""
 
     cases: tuple[Place, ...]
     since: float
+    answer: Answer[list[Outcome[Any]]] = field(default_factory=Answer)
+    """Their outcomes, or what `fetch` says of them, when they have been fetched."""
 
     def anew(self) -> Batch:
         """The same, given just now."""
@@ -82,14 +86,20 @@ def attempt_here(packed_work: bytes, packed_cases: bytes) -> list[Outcome[Any]]:
     return [attempt(work.stage, work.function, case, *work.arguments) for case in loads(packed_cases)]
 
 
-def collect(future: Future[Any]) -> list[Outcome[Any]]:
-    """The outcomes that `future`, which has ended, holds.
+def fetch(future: Future[Any], answer: Answer[list[Outcome[Any]]]) -> None:
+    """`answer` has the outcomes that `future`, which has ended, held, and its process need not keep them any longer.
 
-    Raises KilledWorker when its process died, also while it was done again because its outcomes were lost with theirs;
-    TimeoutError while it is being done again.
+    Or it raises KilledWorker when its process died, also while it was done again because its outcomes were lost with
+    theirs; TimeoutError while it is being done again; CancelledError when nobody wants it any more.
     """
-    results: list[Outcome[Any]] = future.result(timeout=FETCH_SECONDS)
-    return results
+    try:
+        if future.cancelled():
+            raise CancelledError
+        outcomes = future.result(timeout=FETCH_SECONDS)
+        future.release()  # or they would be made again if that process died
+        answer.set_result(outcomes)
+    except BaseException as error:  # noqa: BLE001 - raised where the outcomes are waited for
+        answer.set_exception(error)
 
 
 def blamed(future: Future[Any], stage: str, batch: Batch) -> list[Outcome[Any]]:

@@ -18,7 +18,7 @@ from tasks.attempt import attempt
 from tasks.cluster import client_of
 from tasks.ingest.case import ingest_case
 from tasks.ingest.found import Found
-from tasks.pool import PoolConfig, map_cases, open_pool
+from tasks.pool import PoolConfig, map_cases, open_pool, stream_cases
 from tasks.scan.errors import ServiceUnavailable
 from tasks.scan.records import Outcome, Source
 from tests import poison
@@ -107,6 +107,15 @@ def test_one_bad_case_of_fifty_costs_less_than_ten_executions_more(pool, tmp_pat
     results = map_cases(pool, "infer", poison.count_and_die_at, numbers(50), bad, tmp_path)
     assert [result.value for result in results] == [number if number != bad else None for number in range(50)]
     assert len(list(tmp_path.iterdir())) < 60
+
+
+def test_what_has_ended_is_not_done_again_when_another_stage_ends_the_processes_that_did_it(pool, tmp_path):
+    """Its own stage may have no time yet to look at it: the outcomes are fetched all the same."""
+    slow = stream_cases(pool, "count", poison.count_and_die_at, numbers(2), -1, tmp_path)
+    first = next(slow)
+    map_cases(pool, "die", poison.die, numbers(2))
+    assert sorted(after.value for _, after in [first, *slow]) == [0, 1]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_case_that_outgrows_its_memory_is_told_from_one_that_dies():
