@@ -19,10 +19,15 @@ LABELS = box(SHAPE, (8, 8, 8), (24, 20, 18))
 def begin(home):
     """A night in a session of its own, as a terminal has one."""
     command = ["run", home / "in", "--model", home / "model", "--output", home / "out", "--settings", home / "s.toml"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.command_line", *map(str, command)],
-        env=prefect_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with `&` ignores Ctrl-C
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.command_line", *map(str, command)],
+            env=prefect_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_ends_a_night_in_one_line_and_the_next_goes_on_from_there(local_prefect, tmp_path):
