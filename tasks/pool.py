@@ -168,7 +168,7 @@ def _run_window(window: Window) -> Iterator[Step]:
                     continue
                 results = blamed(future, window.work.stage, batch)
             except TimeoutError:  # its worker died after it ended, and before it was fetched: it is being done again
-                _wait_for(window, future, batch.cases)
+                _wait_for(window, future, batch.cases, has_slot=False)
                 _check_workers(window.client)
                 continue
             window.recent.append(sum(one.costs[-1].seconds for one in results if one.costs) / len(results))
@@ -209,18 +209,18 @@ def _arrived(window: Window, places: Iterator[int], *, wait: bool) -> tuple[list
 def _submit(window: Window, cases: Sequence[Place]) -> None:
     """Gives `cases` to the pool; a slot must have been taken for them."""
     future = window.client.submit(attempt_here, window.packed_work, pack([case for _, case in cases]), pure=False)
-    _wait_for(window, future, cases)
+    _wait_for(window, future, cases, has_slot=True)
 
 
-def _wait_for(window: Window, future: Future[Any], cases: Sequence[Place]) -> None:
-    """`future` is running from now on, until its outcomes are here.
+def _wait_for(window: Window, future: Future[Any], cases: Sequence[Place], *, has_slot: bool) -> None:
+    """`future` is running from now on, until its outcomes are here; the slot that it may have is free then.
 
     They are fetched when it ends, not when its stage has time for it, and before its process is given anything else,
     which may end that process, and with it whatever it still holds.
     """
     batch = Batch(cases=tuple(cases), since=time.monotonic())
     window.running[future] = batch
-    future.add_done_callback(lambda ended: _ended(window, ended, batch))
+    future.add_done_callback(lambda ended: _ended(window, ended, batch, has_slot=has_slot))
 
 
 def _try_suspect(window: Window) -> bool:
@@ -254,9 +254,9 @@ def _end_late(window: Window) -> Iterator[Step]:
         yield from ((place, case, timed_out(case, window.work)) for place, case in batch.cases)
 
 
-def _ended(window: Window, future: Future[Any], batch: Batch) -> None:
+def _ended(window: Window, future: Future[Any], batch: Batch, *, has_slot: bool) -> None:
     fetch(future, batch.answer)
-    if not isinstance(batch.answer.exception(), TimeoutError):  # else a process has it again
+    if has_slot:
         window.slots.release()
     window.belt.stop.bell.ring()
 

@@ -22,8 +22,8 @@ from tasks.scan.records import Outcome
 
 Place = tuple[int, Outcome[Any]]
 """A case, and which of those of its stage it is."""
-FETCH_SECONDS = 60
-"""How long to wait for the result of a case that has ended."""
+FETCH_SECONDS = 10
+"""How long to wait for the result of a case that has ended, each time; no other result is fetched meanwhile."""
 BATCH_SECONDS = 60.0
 """How long cases that share a future, and should take a tenth of a second, may take before each is tried by itself."""
 UP_SECONDS = 1.0

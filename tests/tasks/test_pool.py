@@ -118,6 +118,19 @@ def test_what_has_ended_is_not_done_again_when_another_stage_ends_the_processes_
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_outcomes_that_do_not_come_in_time_are_waited_for_again(pool, monkeypatch, tmp_path):
+    monkeypatch.setattr(work_module, "FETCH_SECONDS", 1e-9)
+    later = threading.Timer(1.0, monkeypatch.setattr, (work_module, "FETCH_SECONDS", 10))
+    later.start()
+    began = time.monotonic()
+    results = map_cases(pool, "double", poison.double, numbers(9))
+    assert [result.value for result in results] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+    assert time.monotonic() - began >= 0.9
+    later.join()
+    map_cases(pool, "linger", poison.linger, numbers(2), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2  # both processes are still given something
+
+
 def test_a_case_that_outgrows_its_memory_is_told_from_one_that_dies():
     with open_pool(PoolConfig(workers=1, memory_mb=900)) as address:
         results = map_cases(address, "preprocess", poison.outgrow_at_two, numbers(4))
