@@ -77,12 +77,29 @@ def ensure_server() -> Server:
 def recorded_by_server() -> Iterator[Server]:
     """Flows called in this block are recorded by the server that is meant. Raises what `ensure_server` does."""
     server = ensure_server()
-    with temporary_settings({PREFECT_API_URL: server.url}):
+    with asking(server.url):
         let_bars_speak()
         try:
             yield server
         finally:
             send_what_is_left()
+
+
+@contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Prefect's client asks the API `url` in this block. Raises ServiceUnavailable when that does not do what is asked.
+
+    Its server may be healthy, as it says, and its database not: then Prefect tries for minutes before it gives up.
+    """
+    with temporary_settings({PREFECT_API_URL: url}):
+        try:
+            yield
+        except httpx.HTTPError as error:
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ServiceUnavailable(
+                f"the Prefect server at {url} does not do what it is asked ({said}); look at its log and its database, "
+                "then start this again; masks and tables that are written stay"
+            ) from error
 
 
 def send_what_is_left() -> None:

@@ -5,6 +5,7 @@ Only what is missing is started, and only what was started here is stopped.
 
 from __future__ import annotations
 
+import logging
 import platform
 import subprocess
 from collections.abc import Collection
@@ -15,7 +16,7 @@ from uuid import uuid4
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus, WorkPoolFilter, WorkPoolFilterName
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.automations import register_automations
 from flows.crashed import mark_crashed_runs
@@ -25,6 +26,7 @@ from flows.server import (
     READY_SECONDS,
     Server,
     api_url,
+    asking,
     ensure_server,
     prefect_environment,
     recorded_by_server,
@@ -77,7 +79,7 @@ def up(prefect_file: Path = PREFECT_FILE) -> Services:
     if not prefect_file.is_file():
         raise ServiceUnavailable(f"there is no '{prefect_file}'; install segment-cohort editable, from its repository")
     server = ensure_server()
-    with alone(state_folder()), temporary_settings({PREFECT_API_URL: server.url}):
+    with alone(state_folder()), asking(server.url):
         _mark_crashed_runs(server.url)
         worker_started = _ensure_worker(project)
         paused = _register(prefect_file)
@@ -97,7 +99,7 @@ def register(prefect_file: Path = PREFECT_FILE) -> tuple[str, ...]:
     url = api_url()
     if not server_answers(url):
         raise ServiceUnavailable(f"no Prefect server answers at {url}; start it, or set PREFECT_API_URL")
-    with temporary_settings({PREFECT_API_URL: url}):
+    with asking(url):
         return _register(prefect_file.resolve())
 
 
@@ -116,7 +118,7 @@ def down(names: Collection[str] = ("worker", "server")) -> list[str]:
     with alone(state_folder()):
         for process in sorted(living(state_folder()), key=lambda process: process.name == "server"):
             if process.name == "server":
-                _mark_crashed_runs(process.url)
+                _mark_now_or_later(process.url)
             if process.name in names and stop(process, state_folder(), STOP_SECONDS[process.name]):
                 stopped.append(_say(process))
     return stopped
@@ -139,8 +141,17 @@ def _mark_crashed_runs(url: str) -> None:
     """Runs without a process are Crashed on the server at `url`, if it was started here and answers."""
     ours = any(process.name == "server" and process.url == url for process in living(state_folder()))
     if ours and server_answers(url):
-        with temporary_settings({PREFECT_API_URL: url}):
+        with asking(url):
             mark_crashed_runs()
+
+
+def _mark_now_or_later(url: str) -> None:
+    """As `_mark_crashed_runs`, but a server that cannot do it, and is stopped next, is not in the way of that."""
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            _mark_crashed_runs(url)
+    except ServiceUnavailable as error:
+        logging.getLogger("prefect").warning("runs without a process are marked by the next `up`: %s", error)
 
 
 def _ensure_worker(project: Path) -> bool:

@@ -1,17 +1,29 @@
 """Server, worker and deployments: found, started and stopped for real."""
 
 import socket
+import sqlite3
 import threading
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_HOME,
+    get_current_settings,
+    temporary_settings,
+)
+from prefect.states import Running
 
 from flows import services
+from flows.crashed import mark_crashed_runs
 from tasks.scan.errors import ServiceUnavailable
 
 
@@ -41,6 +53,22 @@ def foreign_port():
 def fresh_home(tmp_path):
     with temporary_settings({PREFECT_HOME: tmp_path}):
         yield tmp_path
+
+
+@flow(name="never-recorded")
+def never_recorded():
+    """Its run cannot be written down, so that it never begins."""
+    raise AssertionError
+
+
+@contextmanager
+def locked_database():
+    """The server's database takes nothing in this block; whoever asks the server is told so after three seconds."""
+    impatient = {PREFECT_API_REQUEST_TIMEOUT: 3, PREFECT_CLIENT_MAX_RETRIES: 0}
+    database = sqlite3.connect(get_current_settings().home / "prefect.db", isolation_level=None, timeout=60)
+    with closing(database), temporary_settings(impatient):
+        database.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def test_without_a_configured_server_the_local_one_is_meant():
@@ -146,3 +174,22 @@ def test_when_recording_ends_all_events_are_sent_and_nothing_is_left_to_warn_of(
             emit_event(event="tick", resource={"prefect.resource.id": f"clock.{number}"})
     EventsWorker.drain_all(at_exit=False)
     assert "Still processing items" not in caplog.text
+
+
+def test_a_server_that_is_healthy_and_cannot_write_is_named(local_prefect):
+    refused = f"the Prefect server at {local_prefect.url} does not do what it is asked .*; look at its log"
+    with locked_database():
+        assert services.server_answers(local_prefect.url)
+        with pytest.raises(ServiceUnavailable, match=refused), services.recorded_by_server():
+            never_recorded()
+
+
+def test_a_server_that_cannot_write_can_still_be_stopped(local_prefect, caplog):
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(never_recorded, state=Running())
+        client.update_flow_run(run.id, infrastructure_pid=str(2**22))  # no process has so high an id
+        with locked_database():
+            assert services.down(names=()) == []
+        assert "are marked by the next `up`" in caplog.text
+        mark_crashed_runs()  # if the server has not done by now what it was asked while it could not
+        assert client.read_flow_run(run.id).state_name == "Crashed"
