@@ -1,4 +1,4 @@
-"""Postprocess: undo padding, resampling, cropping and reorientation; keep the largest component where it is due."""
+"""Postprocess: undo padding, resampling, cropping and reorientation; do what the model's held-out cases decided."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tasks.scan.resample import coarse_axis
 from tasks.scan.restore import restore_labels
 from tasks.scan.volume import write_mask
 from tasks.signs import boundary_entropy, classes_of, expected_dice, read_signs, sign_flags
+from tasks.slice_order import in_order
 
 Labels = NDArray[np.unsignedinteger[Any]]
 
@@ -31,7 +32,8 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
     logits = unpad(np.load(prediction.logits, mmap_mode="c"), prepared.resampled_shape, prepared.pad_start)
     labels = restore_labels(logits, prepared.crop_shape, stepped_axis(case.geometry, model.plan))
     answer = model_values(labels, model)
-    values = keep_largest(answer, model.keep_largest)
+    ordered = in_order(answer, model.slice_order)
+    values = keep_largest(ordered, model.keep_largest)
     uncropped = uncrop(values, prepared.crop_start, prepared.canonical_shape)
     whole = from_network_axes(uncropped, case.geometry, model.plan)
     path = masks / f"{case.name}.nii.gz"
@@ -47,7 +49,10 @@ def postprocess_case(prediction: Prediction, model: Model, masks: Path) -> Segme
         "agreement": prediction.agreement,
     }
     known = {name: by_value(of_class, model) for name, of_class in doubts.items()}
-    signs = read_signs(whole, model.labels, known | {"removed": removed_fraction(answer, values)})
+    known["removed"] = lost_fraction(ordered, values)
+    if model.slice_order.labels:
+        known["relabelled"] = lost_fraction(answer, ordered)
+    signs = read_signs(whole, model.labels, known)
     flags = sign_flags(signs, volumes_ml, model.labels, model.fingerprint)
     return Segmentation(
         case=replace(case, warnings=(*case.warnings, *flags)),
@@ -80,9 +85,9 @@ def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:
     return result
 
 
-def removed_fraction(before: Labels, after: Labels) -> dict[int, float]:
-    """By label value: the fraction of its voxels in `before` that `after` lacks; nothing for an absent label."""
-    counts, left = count_values(before), count_values(after)
+def lost_fraction(before: Labels, after: Labels) -> dict[int, float]:
+    """By label value: the fraction of its voxels in `before` that have it no more; nothing for an absent label."""
+    counts, left = count_values(before), count_values(before * (before == after))
     left = np.pad(left, (0, len(counts) - len(left)))
     return {int(value): float(1 - left[value] / counts[value]) for value in np.flatnonzero(counts) if value}
 

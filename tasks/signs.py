@@ -29,6 +29,8 @@ SLAB_NUMBERS = 2**23
 """Of the logits, so many are looked at at a time: all of a large scan may be more than memory holds."""
 REMOVED = 0.1
 """Keeping the largest piece is for specks: if it takes away more of a label than this, the label was in pieces."""
+RELABELLED = 0.1
+"""Putting labels in order is for a ragged border: if it takes more of a label than this, the label was out of order."""
 ROOM = 0.25
 """A volume is unlike the training data when it is this fraction of their range (1st to 99th percentile) beyond it."""
 
@@ -37,7 +39,7 @@ def read_signs(labels: Labels, values: Iterable[int], doubts: Mapping[str, Mappi
     """The signs of each of `values` in the label map `labels` (X, Y, Z) on the scan's own grid.
 
     `doubts` are those that the map does not hold, by name and value: `boundary_entropy`, `dice_expected`, `agreement`,
-    `removed`.
+    `relabelled`, `removed`.
     """
     pieces, at_border = count_pieces(labels), count_at_border(labels)
     return {
@@ -162,6 +164,10 @@ def sign_flags(
             flags.append(f"the network is unsure: {name}, it expects a Dice of {sign.dice_expected:.2f} of itself")
         if sign.agreement < DISAGREEMENT:
             flags.append(f"networks disagree: {name}, mean Dice between their answers {sign.agreement:.2f}")
+        if sign.relabelled > RELABELLED:
+            flags.append(
+                f"out of order: {name}, {sign.relabelled:.0%} of what was found lay in the slices of other labels"
+            )
         if sign.removed > REMOVED:
             flags.append(
                 f"in pieces: {name}, {sign.removed:.0%} of what was found was taken away beside the largest piece"

@@ -44,7 +44,13 @@ def describe_recipes(
     parts: dict[str, dict[str, Any]] = {
         "preprocess": {"plan": asdict(model.plan), "fingerprint": model.fingerprint},
         "infer": {"model": {"weights_sha256": model.weights_sha256}, "inference": resolved},
-        "postprocess": {"model": {"keep_largest": asdict(model.keep_largest), "labels": model.labels}},
+        "postprocess": {
+            "model": {
+                "slice_order": asdict(model.slice_order),
+                "keep_largest": asdict(model.keep_largest),
+                "labels": model.labels,
+            }
+        },
         "evaluate": {"evaluation": asdict(evaluation), "export": asdict(export)},
     }
     return {stage: _recipe({**parts[stage], "code": code_of(_CODE[stage])}) for stage in STAGES}

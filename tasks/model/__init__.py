@@ -10,6 +10,7 @@ from tasks.model.records import (
     NnunetRules,
     Plan,
     Scheme,
+    SliceOrder,
     Window,
     is_label_name,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "NnunetRules",
     "Plan",
     "Scheme",
+    "SliceOrder",
     "Window",
     "is_label_name",
 ]

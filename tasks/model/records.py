@@ -108,6 +108,17 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SliceOrder:
+    """Labels that follow one another along an axis, one in each slice, and the held-out Dice that decided it."""
+
+    axis: int = 0
+    """Of the scan on RAS+ axes."""
+    labels: tuple[int, ...] = ()
+    """All labels, from low coordinates to high ones; none where slices may hold several."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeepLargest:
     """Of what only the largest connected component (26 neighbours) is kept, and the held-out Dice that decided it."""
 
@@ -128,6 +139,8 @@ class Model:
     labels: dict[int, str]
     """Names of the foreground labels, by value."""
     weights_sha256: str
+    slice_order: SliceOrder = field(default_factory=SliceOrder)
+    """Done first."""
     keep_largest: KeepLargest = field(default_factory=KeepLargest)
     fingerprint: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -143,5 +156,9 @@ class Model:
                 f"a network of {self.plan.network.out_channels} output maps has background and "
                 f"{self.plan.network.out_channels - 1} labels, but {len(self.labels)} are named"
             )
+        if self.slice_order.axis not in (0, 1, 2):
+            raise ValueError("slice_order.axis must be from 0 to 2")
+        if self.slice_order.labels and sorted(self.slice_order.labels) != sorted(self.labels):
+            raise ValueError("slice_order.labels must be all labels, each once")
         if not set(self.keep_largest.labels) <= set(self.labels):
             raise ValueError("keep_largest.labels must be among labels")

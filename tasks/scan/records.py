@@ -188,8 +188,10 @@ class Signs:
     """The Dice that the network expects of itself, by its own probabilities."""
     agreement: float = math.nan
     """Mean Dice between the answers of an ensemble, or to flipped images."""
+    relabelled: float = math.nan
+    """Of the voxels that were found, the fraction that other labels got because labels follow one another."""
     removed: float = math.nan
-    """Of the voxels that were found, the fraction that was taken away because it was not of the largest piece."""
+    """Of the voxels left then, the fraction that was taken away because it was not of the largest piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from tasks.scan.geometry import canonical_spacing_mm
 from tasks.scan.records import Case, Geometry, Outcome, Shape, Spacing
 from tasks.scan.volume import read_channels, read_labels
 from tasks.signs import count_pieces
+from tasks.slice_order import Ordering, orderings
 from tasks.train.dataset import Dataset
 
 SAMPLES = 2_000
@@ -39,6 +40,8 @@ class Fingerprint:
     """Of every label of the data set in the reference: 0 where it is not there."""
     components: dict[int, int]
     """Pieces of every label that is there."""
+    orderings: tuple[Ordering, ...]
+    """In which order the labels lie along each axis."""
     quantitative: tuple[bool, ...]
     """Of each channel, whether its modality has a scale of its own (CT)."""
 
@@ -71,6 +74,7 @@ def fingerprint_case(case: Case, dataset: Dataset, channels: int) -> Fingerprint
         labels=tuple(sorted(present)),
         volumes_ml={v: int(np.count_nonzero(reference == v)) * geometry.voxel_ml for v in dataset.labels},
         components=count_pieces(reference),
+        orderings=orderings(reference),
         quantitative=tuple(name.upper() == "CT" for name in dataset.modalities) or (False,) * channels,
     )
 

@@ -18,6 +18,7 @@ from tasks.preprocess import crop, preprocess_case
 from tasks.scan.files import hash_files, save_array
 from tasks.scan.records import Outcome
 from tasks.scan.resample import resample_labels
+from tasks.slice_order import Ordering
 from tasks.train.dataset import Dataset
 from tasks.train.fingerprint import Fingerprint, read_reference
 from unet import Volume
@@ -35,6 +36,8 @@ class TrainingVolume:
     labels: Path
     present: tuple[int, ...]
     """The label values that the reference holds."""
+    orderings: tuple[Ordering, ...]
+    """In which order they lie along each axis."""
     sha256: str
     """Of both files."""
 
@@ -51,6 +54,7 @@ def prepare_case(fingerprint: Fingerprint, plan: Plan, labels: Sequence[int], wo
         image=prepared.voxels,
         labels=path,
         present=fingerprint.labels,
+        orderings=fingerprint.orderings,
         sha256=hash_files([prepared.voxels, path]),
     )
 

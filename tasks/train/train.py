@@ -13,19 +13,29 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.model import Model, Plan
+from tasks.model import Model, Plan, SliceOrder
 from tasks.model.folder import save_model
 from tasks.progress import progress_bar
 from tasks.scan.errors import CheckpointMismatch, EmptyCohort, MissingLabel, TrainingDiverged
 from tasks.scan.files import write_whole
 from tasks.scan.records import Outcome
+from tasks.slice_order import common_order
 from tasks.train.config import PlanConfig, TrainConfig
 from tasks.train.dataset import Dataset, Split, select
 from tasks.train.fingerprint import Fingerprint, summarise
 from tasks.train.history import Progress, draw_curves, draw_samples, watch
 from tasks.train.plan import make_plan
 from tasks.train.prepare import TrainingVolume, load_volume
-from tasks.train.validate import Evidence, decide, dice_by_class, reference_classes, segment_volume, weigh
+from tasks.train.validate import (
+    Evidence,
+    decide_largest,
+    decide_order,
+    dice_by_class,
+    numbered,
+    reference_classes,
+    segment_volume,
+    weigh,
+)
 from unet import (
     SamplingConfig,
     TrainingConfig,
@@ -56,6 +66,8 @@ class Member:
     sha256: str
     steps: int
     seconds: float
+    order: SliceOrder
+    """That the references it learnt from keep, if any."""
     evidence: tuple[Evidence, ...]
 
 
@@ -135,6 +147,8 @@ def train(
         network = _fit(start, usable, settings, on_step)
     draw_curves(output)
     weights = checkpoint.with_suffix(".weights")
+    order = common_order([volume.orderings for volume in learnt], tuple(dataset.labels))
+    by_number = numbered(order, dataset.labels)
     _, progress = load_tensors(checkpoint)
     return Member(
         fold=split.fold,
@@ -142,7 +156,8 @@ def train(
         sha256=save_weights([network], weights),
         steps=int(progress["steps"]),
         seconds=float(progress["seconds"]),
-        evidence=tuple(weigh(network, volume, plan, precision) for volume in unseen),
+        order=order,
+        evidence=tuple(weigh(network, volume, plan, precision, by_number) for volume in unseen),
     )
 
 
@@ -158,11 +173,14 @@ def join(
     """The model in `folder`: one network, or an ensemble, with the postprocessing that the held-out cases chose."""
     networks = [load_weights(plan.network, one.weights, one.sha256)[0] for one in members]
     ends = [{"fold": one.fold, "steps": one.steps, "seconds": one.seconds} for one in members]
+    evidence = [one for member in members for one in member.evidence]
+    order = decide_order(evidence, dataset.labels, [one.order for one in members])
     model = Model(
         plan=plan,
         labels=dataset.labels,
         weights_sha256="",
-        keep_largest=decide([one for member in members for one in member.evidence], dataset.labels),
+        slice_order=order,
+        keep_largest=decide_largest(evidence, dataset.labels, ordered=bool(order.labels)),
         fingerprint=summarise([one.value for one in fingerprints if one.value]),
         training={**asdict(config), "members": ends},
     )

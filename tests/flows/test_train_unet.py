@@ -88,6 +88,8 @@ def test_training_gives_a_model_and_scores_the_fold_it_never_saw(dataset):
     assert float(curve["loss"].iloc[-1]) < 0.5 * float(curve["loss"].iloc[0])
     model = read_model(dataset / "model")
     assert model.keep_largest.evidence["cases"] == 1
+    assert model.slice_order.evidence["references"] == 3
+    assert model.slice_order.evidence["cases"] == 1
     assert not (dataset / "model" / "checkpoints").exists()
     assert {"training.png", "samples.png"} <= {path.name for path in (dataset / "model").iterdir()}
 
@@ -123,6 +125,7 @@ def test_every_fold_in_turn_gives_an_ensemble_and_each_case_the_score_of_the_mem
     model = read_model(dataset / "model")
     assert [member["fold"] for member in model.training["members"]] == [0, 1]
     assert model.keep_largest.evidence["cases"] == 4
+    assert model.slice_order.evidence["cases"] == 4
     with open_night(dataset, dataset / "model", dataset / "night", Settings(pool=PoolConfig(workers=1))) as night:
         assert len(make_ready(night.weights, model, night.opened.machine)) == 2
     assert set(table(dataset, "training.csv")["fold"]) == {0, 1}

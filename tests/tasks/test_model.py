@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tasks.model import KeepLargest, Model, Plan, Window
+from tasks.model import KeepLargest, Model, Plan, SliceOrder, Window
 from tasks.model.folder import load_networks, read_model, save_model
 from tasks.scan.errors import CheckpointMismatch, ModelNotFound
 from unet import UNet, UNetConfig
@@ -17,12 +17,20 @@ PLAN = Plan(
     batch_size=2,
     window=Window(lower=-100.0, upper=300.0, mean=50.0, sd=80.0),
 )
+ORDER = SliceOrder(axis=1, labels=(2, 1), evidence={"cases": 7})
 KEPT = KeepLargest(labels=(1,), evidence={"cases": 7})
 
 
 @pytest.fixture
 def folder(tmp_path):
-    model = Model(plan=PLAN, labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=KEPT, training={"seed": 3})
+    model = Model(
+        plan=PLAN,
+        labels={1: "head", 2: "body"},
+        weights_sha256="",
+        slice_order=ORDER,
+        keep_largest=KEPT,
+        training={"seed": 3},
+    )
     torch.manual_seed(0)
     save_model(model, [UNet(PLAN.network).eval()], tmp_path)
     return tmp_path
@@ -32,6 +40,7 @@ def test_a_model_comes_back_as_it_was_saved(folder):
     model = read_model(folder)
     assert model.plan == PLAN
     assert model.labels == {1: "head", 2: "body"}
+    assert model.slice_order == ORDER
     assert model.keep_largest == KEPT
     assert model.training == {"seed": 3}
     assert [type(network) for network in load_networks(model, folder)] == [UNet]
@@ -59,6 +68,10 @@ def test_weights_that_do_not_belong_to_the_description_are_refused(folder):
         ("plan.network.attention", True, "not a model of this version: plan.network.attention: "),
         ("plan.augment.blur", 1, "not a model of this version: plan.augment.blur: "),
         ("plan.window.log", True, "not a model of this version: plan.window.log: "),
+        ("slice_order.angle", 3, "not a model of this version: slice_order.angle: "),
+        ("slice_order.axis", 3, "slice_order.axis must be from 0 to 2"),
+        ("slice_order.labels", [1], "slice_order.labels must be all labels, each once"),
+        ("slice_order.labels", [1, 2, 2], "slice_order.labels must be all labels, each once"),
         ("keep_largest.smooth", True, "not a model of this version: keep_largest.smooth: "),
         ("labels", {"1": "head"}, "3 output maps has background and 2 labels, but 1 are named"),
         ("labels", {"1": "head", "2": "body", "3": "tail"}, "2 labels, but 3 are named"),
@@ -101,15 +114,19 @@ def test_a_model_of_format_1_is_refused_as_that_though_all_else_is_otherwise_too
         read_model(tmp_path)
 
 
-def test_a_model_of_before_several_channels_and_slices_is_what_it_was(folder):
+def test_a_model_of_before_several_channels_and_slices_and_their_order_is_what_it_was(folder):
     content = json.loads((folder / "model.json").read_text())
     for later in ("further_windows", "slice_axis", "nnunet"):
         del content["plan"][later]
+    del content["slice_order"]
     (folder / "model.json").write_text(json.dumps(content))
     assert read_model(folder).plan == PLAN
+    assert read_model(folder).slice_order == SliceOrder()
 
 
 def test_labels_need_not_be_consecutive(folder):
     content = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**content, "labels": {"1": "head", "65535": "body"}}))
+    (folder / "model.json").write_text(
+        json.dumps({**content, "labels": {"1": "head", "65535": "body"}, "slice_order": {}})
+    )
     assert read_model(folder).labels == {1: "head", 65535: "body"}

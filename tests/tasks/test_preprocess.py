@@ -1,11 +1,13 @@
 """Preprocess and its way back: every step undone, on volumes with three different side lengths."""
 
+import nibabel
 import numpy as np
 import pytest
+from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from tasks import preprocess
-from tasks.model import KeepLargest, Model, Plan, Window
-from tasks.postprocess import keep_largest, model_values, postprocess_case, removed_fraction
+from tasks.model import KeepLargest, Model, Plan, SliceOrder, Window
+from tasks.postprocess import keep_largest, lost_fraction, model_values, postprocess_case
 from tasks.preprocess import crop, nonzero_box, normalise, preprocess_case, uncrop
 from tasks.scan.errors import ChannelMismatch, TooLarge
 from tasks.scan.records import Case, Geometry, Prediction, Source, join_channels
@@ -107,24 +109,57 @@ def test_what_keeping_the_largest_took_away_is_known_by_label():
         box(SHAPE, (0, 0, 0), (3, 3, 1), 1) + box(SHAPE, (6, 6, 6), (7, 7, 7), 1) + box(SHAPE, (0, 8, 0), (3, 9, 3), 2)
     )
     kept = keep_largest(labels, KeepLargest(labels=(1,)))
-    assert removed_fraction(labels, kept) == {1: pytest.approx(0.1), 2: 0.0}
+    assert lost_fraction(labels, kept) == {1: pytest.approx(0.1), 2: 0.0}
 
 
-def answered(folder, labels, kept=KeepLargest()):  # noqa: B008
-    """The segmentation of a scan of 1 mm for which the network said `labels`, and `kept` is asked for."""
-    image = Source(format="nifti", files=(write_nifti(folder / "image.nii.gz", picture(labels) + 1),))
+def answered(folder, labels, kept=KeepLargest(), order=SliceOrder(), axes="RAS"):  # noqa: B008
+    """The segmentation of a scan of 1 mm for which the network said `labels`, and `kept` and `order` are asked for.
+
+    The scan is stored along `axes`.
+    """
+    scan = nibabel.Nifti1Image(picture(labels) + 1, np.eye(4))
+    stored = scan.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes)))
+    path = write_nifti(folder / "image.nii.gz", np.asarray(stored.dataobj), stored.affine)
+    image = Source(format="nifti", files=(path,))
     case = Case(name="C1", image=image, geometry=read_geometry(image, "C1"))
     prepared = preprocess_case(case, plan(), folder)
     logits = np.stack([9 * (labels == value) for value in range(3)]).astype(np.float32)
     np.save(folder / "logits.npy", logits)
     prediction = Prediction(prepared=prepared, logits=folder / "logits.npy", device="cpu")
-    model = Model(plan=plan(), labels={1: "head", 2: "body"}, weights_sha256="", keep_largest=kept)
+    model = Model(plan=plan(), labels={1: "head", 2: "body"}, weights_sha256="", slice_order=order, keep_largest=kept)
     return postprocess_case(prediction, model, folder)
 
 
 def test_a_case_whose_process_died_when_all_was_written_can_be_done_again(tmp_path):
     answered(tmp_path, box(SHAPE, (1, 1, 1), (4, 4, 4), 1), KeepLargest())
     assert (tmp_path / "logits.npy").exists()
+
+
+@pytest.mark.parametrize("axes", ["RAS", "SLP"])
+def test_labels_are_put_in_order_along_an_axis_of_the_body_however_the_scan_is_stored(tmp_path, axes):
+    drawn = box(SHAPE, (1, 1, 1), (9, 7, 8), 2) + box(SHAPE, (1, 7, 1), (9, 13, 8), 1)
+    ragged = drawn.copy()
+    ragged[2:4, 7, 2:5] = 2
+    segmentation = answered(tmp_path, ragged, order=SliceOrder(axis=1, labels=(2, 1)), axes=axes)
+    mask = nibabel.as_closest_canonical(nibabel.load(segmentation.mask))
+    assert np.array_equal(np.asarray(mask.dataobj), drawn)
+    assert segmentation.signs[2].relabelled == pytest.approx(6 / (8 * 6 * 7 + 6))
+    assert segmentation.signs[1].relabelled == 0
+    assert not [warning for warning in segmentation.case.warnings if warning.startswith("out of order")]
+
+
+def test_what_is_out_of_order_is_put_right_before_the_largest_is_kept_and_flagged(tmp_path):
+    drawn = box(SHAPE, (1, 1, 1), (9, 7, 8), 2) + box(SHAPE, (1, 7, 1), (9, 13, 8), 1)
+    spotted = drawn.copy()
+    spotted[2:6, 9:12, 2:6] = 2  # by itself the smaller piece: kept, as its slices are the head's
+    order = SliceOrder(axis=1, labels=(2, 1))
+    segmentation = answered(tmp_path, spotted, KeepLargest(labels=(1, 2)), order)
+    assert np.array_equal(np.asarray(nibabel.load(segmentation.mask).dataobj), drawn)
+    assert "out of order: body, 12% of what was found lay in the slices of other labels" in segmentation.case.warnings
+
+
+def test_without_an_order_nothing_is_known_of_it(tmp_path):
+    assert np.isnan(answered(tmp_path, box(SHAPE, (1, 1, 1), (4, 4, 4), 1)).signs[1].relabelled)
 
 
 def test_a_structure_whose_second_piece_was_taken_away_is_flagged(tmp_path):

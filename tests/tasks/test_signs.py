@@ -95,6 +95,8 @@ def test_every_label_has_its_signs_also_one_that_is_not_there():
         ({"border_voxels": 4}, "cut by the image border: head, 4 voxels lie in the outermost layer"),
         ({"components": 2}, "in pieces: head, 2, in the training data at most 1"),
         ({"components": 2, "value": 7}, None),
+        ({"relabelled": 0.11}, "out of order: head, 11% of what was found lay in the slices of other labels"),
+        ({"relabelled": 0.1}, None),
         ({"removed": 0.11}, "in pieces: head, 11% of what was found was taken away beside the largest piece"),
         ({"removed": 0.1}, None),
         ({"agreement": 0.69}, "networks disagree: head, mean Dice between their answers 0.69"),

@@ -1,6 +1,7 @@
 """A second night does what is new, and nothing else; each test changes one thing between two nights."""
 
 import gzip
+import json
 import os
 import shutil
 import time
@@ -170,6 +171,15 @@ def test_other_weights_segment_everything(home):
     tonight, _ = night(home)
     assert todo(tonight) == {"a": "segment", "b": "segment", "c": "segment"}
     assert tonight.why["a"] == "infer: model.weights_sha256"
+
+
+@pytest.mark.parametrize("part", ["slice_order", "keep_largest"])
+def test_another_postprocessing_segments_everything(home, part):
+    description = home.path("model") / "model.json"
+    model = json.loads(description.read_text())
+    description.write_text(json.dumps({**model, part: {**model[part], "labels": [1]}}))
+    tonight, _ = look(home)
+    assert tonight.why == dict.fromkeys("abc", f"postprocess: model.{part}.labels")
 
 
 def test_mirroring_segments_everything(home):

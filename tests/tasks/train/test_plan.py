@@ -23,6 +23,7 @@ def fingerprint(spacing_mm=(1.0, 1.0, 1.0), shape=(64, 64, 64), samples=(1.0, 2.
         labels=(1,),
         volumes_ml={1: 1.0},
         components={1: 1},
+        orderings=(),
         quantitative=(quantitative,),
     )
 
