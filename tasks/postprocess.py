@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.model import KeepLargest, Model, Plan
 from tasks.preprocess import from_network_axes, network_spacing_mm, uncrop, unpad
 from tasks.scan.files import hash_files
-from tasks.scan.planes import count_values, translated
+from tasks.scan.planes import count_values, planes, translated
 from tasks.scan.records import Geometry, Prediction, Segmentation
 from tasks.scan.resample import coarse_axis
 from tasks.scan.restore import restore_labels
@@ -87,8 +87,10 @@ def keep_largest(labels: Labels, kept: KeepLargest) -> Labels:
 
 def lost_fraction(before: Labels, after: Labels) -> dict[int, float]:
     """By label value: the fraction of its voxels in `before` that have it no more; nothing for an absent label."""
-    counts, left = count_values(before), count_values(before * (before == after))
-    left = np.pad(left, (0, len(counts) - len(left)))
+    counts = count_values(before)
+    left = np.zeros_like(counts)
+    for part in planes(before):
+        left += np.bincount(before[part][before[part] == after[part]], minlength=len(counts))
     return {int(value): float(1 - left[value] / counts[value]) for value in np.flatnonzero(counts) if value}
 
 

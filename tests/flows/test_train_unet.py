@@ -151,10 +151,10 @@ def start(dataset, *flags) -> subprocess.Popen:
 
 
 def test_a_training_that_was_killed_goes_on_to_the_model_of_an_undisturbed_one(dataset):
-    undisturbed = start(dataset, "--epochs", "400")
+    undisturbed = start(dataset, "--epochs", "200")
     assert undisturbed.wait(timeout=200) == 1, (dataset / "log.txt").read_text()
     expected = read_model(dataset / "model").weights_sha256
-    killed = start(dataset, "--epochs", "400")
+    killed = start(dataset, "--epochs", "200")
     deadline = time.monotonic() + 120
     while not list((dataset / "model" / "checkpoints").glob("fold-1.*.safetensors")):
         assert time.monotonic() < deadline
@@ -162,7 +162,7 @@ def test_a_training_that_was_killed_goes_on_to_the_model_of_an_undisturbed_one(d
         time.sleep(0.05)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait(timeout=30)
-    resumed = start(dataset, "--epochs", "400", "--resume")
+    resumed = start(dataset, "--epochs", "200", "--resume")
     assert resumed.wait(timeout=200) == 1, (dataset / "log.txt").read_text()
     assert read_model(dataset / "model").weights_sha256 == expected
 
